@@ -1,0 +1,1 @@
+"""The public contract: one pydantic module a kind. ``crds/`` is generated from it."""

@@ -1,0 +1,151 @@
+"""What the operator and its pods tell each other: orders through the environment, reports through termination messages.
+
+An order is JSON in the environment variable ``MODELFLEET_ORDER`` of a container (never a shell word). A report is JSON
+in the container's termination message (``/dev/termination-log``, at most 4,096 bytes), so a pod needs no right on
+the API server to be heard. Both sides use these models; user-facing kinds live in their own modules.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+ORDER_ENV: Final = "MODELFLEET_ORDER"
+REPORT_LIMIT: Final = 4096
+"""Bytes that the kubelet keeps of a termination message."""
+
+CREDENTIALS_ROOT: Final = "/var/run/modelfleet/credentials"
+"""Each store Secret is mounted at ``<root>/<secret name>``, a file a key."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FailureReason = Literal["HashMismatch", "SizeMismatch", "Unreachable", "Unauthorized", "NoSpace", "Invalid"]
+
+
+class Wire(BaseModel):
+    """Base of all messages: camelCase in JSON; unknown fields are ignored, so that old pods outlive an upgrade."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class StoredFile(Wire):
+    """One file in a store, and what its bytes must be."""
+
+    name: str
+    uri: str
+    sha256: Sha256
+    size_bytes: int | None = None
+    """Exact length in bytes; ``None`` where it is not known (then only the hash counts)."""
+    credentials_path: str | None = None
+    """Folder with the store Secret's keys as files; ``None``: anonymous."""
+
+
+class FetchItem(StoredFile):
+    """A file to bring onto the device."""
+
+    path: str
+    """Where it shall lie, absolute; it appears there whole and verified, or not at all."""
+
+
+class FetchOrder(Wire):
+    """Order of the ``fetch`` program (init containers)."""
+
+    files: list[FetchItem]
+
+
+class FetchReport(Wire):
+    """Report of ``fetch`` when it fails: the first file that could not be had."""
+
+    file: str
+    reason: FailureReason
+    message: str
+
+
+class VerifyOrder(Wire):
+    """Order of the ``verify`` program: hash these files in the cluster, keeping none."""
+
+    files: list[StoredFile]
+
+
+class VerifiedFile(Wire):
+    """What ``verify`` found about one file."""
+
+    name: str
+    verified: bool
+    reason: FailureReason | None = None
+    message: str = ""
+    size_bytes: int | None = None
+
+
+class VerifyReport(Wire):
+    """Report of ``verify``, successful or not."""
+
+    artifacts: list[VerifiedFile]
+
+
+class ServeOrder(Wire):
+    """Order of the ``serve`` program."""
+
+    model: str
+    version: str
+    path: str
+    sha256: Sha256
+    http_port: int = 8080
+
+
+class ResultArtifact(Wire):
+    """A build of the model that a step wrote to the store; the fields are ModelVersion's."""
+
+    name: str
+    uri: str
+    sha256: Sha256
+    size_bytes: int
+    format: str
+    precision: str
+    platforms: list[str] = []
+    accelerators: list[str] = []
+    cpu_features: list[str] = []
+    min_memory: str | None = None
+
+
+class StepResults(Wire):
+    """``results.json`` of a step, in the output store."""
+
+    metrics: dict[str, str] = {}
+    """Decimal strings by name."""
+    artifacts: list[ResultArtifact] = []
+    files: dict[str, StoredFile] = {}
+    """Anything else the step hands to later steps, by name."""
+
+
+class StepReport(Wire):
+    """Report of rank 0 of a step: where its results lie, and what the DAG and the gate need of them."""
+
+    uri: str
+    sha256: Sha256
+    metrics: dict[str, str] = {}
+    artifacts: list[ResultArtifact] = []
+
+
+class StepInput(Wire):
+    """The results of an earlier step, by digest."""
+
+    uri: str
+    sha256: Sha256
+
+
+class StepOrder(Wire):
+    """Order of a step's container; read by ``modelfleet.runtime.train``."""
+
+    training_job: str
+    namespace: str
+    model: str
+    version: str
+    step: str
+    attempt: int
+    output_uri: str
+    """Folder of this attempt alone: a zombie of an earlier attempt harms nobody."""
+    credentials_path: str | None = None
+    inputs: dict[str, StepInput] = {}
+    """By step name: the steps this one depends on."""
+    dataset_path: str | None = None
+    """Folder where the initializer put the verified dataset file."""

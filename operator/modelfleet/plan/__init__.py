@@ -1,0 +1,1 @@
+"""Pure decisions: (spec, observed, now) -> an Outcome. No I/O, no clock, no client."""
