@@ -1,0 +1,78 @@
+"""What the host must bring along for a local cluster: rights, and packages of its distribution.
+
+On Debian and Ubuntu, as root, missing packages are installed; elsewhere an error names them.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from e2e.cluster.commands import ClusterError, Report, run
+from e2e.cluster.folders import CACHE
+
+NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+"""Where distributions put the CNI plugins."""
+
+_PACKAGES = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "mount": "mount",
+}
+"""Programs of the host and the Debian packages that carry them."""
+
+_SHADOWED = ("/run", "/var/lib", "/var/log")
+
+
+def check(report: Report) -> None:
+    """Make sure that a local cluster can be made here; raises ``ClusterError`` that says what is missing."""
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "a local cluster needs root (it makes a network namespace and runs containers); "
+            "without it, install Docker and kind, or set KUBECONFIG to a cluster of yours"
+        )
+    if any(CACHE.is_relative_to(folder) for folder in _SHADOWED):
+        raise ClusterError(
+            f"{CACHE} lies in a folder that the node sees its own in place of ({', '.join(_SHADOWED)}): set HOME elsewhere"
+        )
+    missing = missing_packages()
+    if missing:
+        _install(missing, report)
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages of all programs that are not there."""
+    missing = {package for program, package in _PACKAGES.items() if shutil.which(program) is None}
+    if network_plugins() is None:
+        missing.add("containernetworking-plugins")
+    return sorted(missing)
+
+
+def network_plugins() -> Path | None:
+    """The folder of the CNI plugins."""
+    return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
+
+
+def _install(packages: list[str], report: Report) -> None:
+    if shutil.which("apt-get") is None:
+        raise ClusterError(
+            f"please install what these Debian packages carry: {' '.join(packages)} (this host has no apt-get to do it)"
+        )
+    report(f"host: installing {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "--quiet", environment=environment)
+    # Debian's containerd would start a service of its own; only its programs are wanted here.
+    run(
+        "apt-get",
+        "install",
+        "--quiet",
+        "--yes",
+        "--no-install-recommends",
+        *packages,
+        environment={**environment, "RUNLEVEL": "1"},
+    )

@@ -1,0 +1,282 @@
+"""The real node of a local cluster: containerd, kubelet and kube-proxy.
+
+They run in the node's network namespace, and containerd and kubelet besides in a mount namespace that has folders of
+the cluster in place of the host's ``/run``, ``/var/lib`` and ``/var/log``. All mounts of all pods end with that
+namespace, sockets have short paths, and two clusters do not meet although both use the default places.
+"""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.cluster import certificates, cgroups, host, network, oci, programs
+from e2e.cluster.commands import ClusterError, Report, run, succeeds, wait_until
+from e2e.cluster.folders import Folder
+from e2e.cluster.network import Network
+from e2e.cluster.processes import Processes
+
+PARTS = ("containerd", "kubelet", "kube-proxy")
+PAUSE_IMAGE = "modelfleet.dev/pause:1"
+
+# The kubelet sets some of the kernel's switches for the whole host. It gets files in their place, so that the host
+# stays as it was: what pods need of them (overcommitting memory, no panic) holds by default.
+_SWITCHES = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+
+# $1 is the node's folder; the rest is the command. /run comes last: the folder may be reached through it no more.
+_IN_OWN_MOUNTS = f"""
+set -eu
+node=$1; shift
+for switch in {" ".join(_SWITCHES)}; do
+  mount --bind "$node/sys/$switch" "/proc/sys/$switch"
+done
+mount --bind "$node/log" /var/log
+mount --bind "$node/lib" /var/lib
+mount --bind "$node/run" /run
+mount --make-rshared /
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """The real node of one cluster."""
+
+    folder: Folder
+    network: Network
+    processes: Processes
+
+    @property
+    def name(self) -> str:
+        """The name of the Node object."""
+        return f"{self.folder.name}-node"
+
+    def start(self, authority: certificates.Authority, report: Report) -> None:
+        """Start the node's parts; the kubelet registers it. The API server must answer by now."""
+        cgroups.make(self.folder.cgroup)
+        self._write_configuration(authority)
+        self._start_containerd()
+        self._start_kubelet(report)
+        self.processes.start(
+            "kube-proxy",
+            [
+                *network.enter(self.folder),
+                programs.find("kube-proxy", report),
+                f"--config={self._etc / 'kube-proxy.yaml'}",
+                f"--hostname-override={self.name}",
+            ],
+        )
+        self.import_image(_pause_archive(self.folder.root / "pause.tar", report))
+
+    def import_image(self, archive: Path) -> None:
+        """Put the images of an OCI archive into the node, under the names that the archive gives them."""
+        inside = self._inside()
+        with archive.open("rb") as content:
+            # Fed through standard input: the node sees other files under /run, /var/lib and /var/log.
+            run_with_input([*inside, "ctr", "--namespace", "k8s.io", "images", "import", "-"], content.fileno())
+
+    def remove(self) -> None:
+        """End all that runs on the node, pods and their shims too; needs no state."""
+        cgroups.remove(self.folder.cgroup)
+
+    @property
+    def _etc(self) -> Path:
+        return self.folder.configuration
+
+    @property
+    def _node_etc(self) -> Path:
+        """The configuration of what sees the node's own /run: on the host's side …"""
+        return self.folder.node / "run" / "modelfleet"
+
+    _SEEN = Path("/run/modelfleet")
+    """… and on the node's."""
+
+    def _inside(self) -> list[str]:
+        """What to put before a command so that it runs on the node."""
+        pid = self.processes.pid("containerd")
+        return ["nsenter", f"--target={pid}", "--mount", "--net", "--"]
+
+    def _start_containerd(self) -> None:
+        self.processes.start(
+            "containerd",
+            [
+                *network.enter(self.folder),
+                *("unshare", "--mount", "--propagation", "private", "--"),
+                *("sh", "-c", _IN_OWN_MOUNTS, "sh", self.folder.node),
+                *("containerd", "--config", self._SEEN / "containerd.toml"),
+            ],
+        )
+        wait_until(
+            lambda: succeeds(*self._inside(), "ctr", "--connect-timeout=1s", "version"),
+            "containerd to answer",
+            60,
+            lambda: self.processes.expect("containerd"),
+        )
+
+    def _start_kubelet(self, report: Report) -> None:
+        self.processes.start(
+            "kubelet",
+            [
+                *self._inside(),
+                programs.find("kubelet", report),
+                f"--config={self._SEEN / 'kubelet.yaml'}",
+                f"--kubeconfig={self._SEEN / 'kubelet.kubeconfig'}",
+                f"--hostname-override={self.name}",
+                f"--node-ip={self.network.node}",
+                "--node-labels=pool=lab,site=lab",
+            ],
+        )
+
+    def _write_configuration(self, authority: certificates.Authority) -> None:
+        for folder in ("log", "lib", "run/modelfleet"):
+            (self.folder.node / folder).mkdir(parents=True, exist_ok=True)
+        for switch in _SWITCHES:
+            file = self.folder.node / "sys" / switch
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text((Path("/proc/sys") / switch).read_text())
+        self._etc.mkdir(parents=True, exist_ok=True)
+        pair = authority.issue(
+            "kubelet", f"system:node:{self.name}", ["system:nodes"], addresses=[self.name, self.network.node]
+        )
+        own = self._node_etc
+        for source in (authority.certificate, pair.certificate, pair.key):
+            (own / source.name).write_bytes(source.read_bytes())
+        authority.kubeconfig(own / "kubelet.kubeconfig", self.network.api_url, self.folder.name, pair)
+        (own / "resolv.conf").write_text(f"nameserver {self.network.host}\n")
+        (own / "kubelet.yaml").write_text(yaml.safe_dump(kubelet_configuration(self.folder.cgroup, self.network)))
+        (own / "containerd.toml").write_text(_containerd_configuration(own.name))
+        links = own / "net.d"
+        links.mkdir(exist_ok=True)
+        (links / "10-pods.conflist").write_text(json.dumps(_pod_network(self.network), indent=1))
+        proxy = authority.issue("kube-proxy", "system:kube-proxy")
+        proxy_kubeconfig = authority.kubeconfig(
+            self.folder.certificates / "kube-proxy.kubeconfig", self.network.api_url, self.folder.name, proxy
+        )
+        (self._etc / "kube-proxy.yaml").write_text(yaml.safe_dump(_proxy_configuration(self.network, proxy_kubeconfig)))
+
+
+def run_with_input(words: list[str], descriptor: int) -> None:
+    """Run a command that reads from an open file; raises ``ClusterError`` with its stderr when it fails."""
+    done = subprocess.run(words, stdin=descriptor, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ClusterError(f"{words[-1]} exited with {done.returncode}: {done.stderr.strip()[-2000:]}")
+
+
+def kubelet_configuration(cgroup: str, addresses: Network) -> dict[str, Any]:
+    """The kubelet's configuration, as it lies in ``kubelet.yaml``."""
+    seen = Node._SEEN
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": addresses.node,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(seen / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(seen / "kubelet.crt"),
+        "tlsPrivateKeyFile": str(seen / "kubelet.key"),
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroup}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "oomScoreAdj": 0,
+        "clusterDNS": [addresses.host],
+        "clusterDomain": "cluster.local",
+        "resolvConf": str(seen / "resolv.conf"),
+        # A developer's disk is often nearly full, and nothing here could be pulled again.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "1%",
+            "nodefs.inodesFree": "1%",
+            "imagefs.available": "1%",
+        },
+        "serializeImagePulls": False,
+        "registerNode": True,
+    }
+
+
+def _containerd_configuration(folder: str) -> str:
+    plugins = host.network_plugins()
+    return f"""\
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE_IMAGE}"
+  # Without CAP_SYS_RESOURCE no process may lower its score, and runc would die of it.
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  netns_mounts_under_state_dir = true
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/run/{folder}/net.d"
+
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+"""
+
+
+def _pod_network(addresses: Network) -> dict[str, Any]:
+    """Each pod on a link of its own: all traffic is routed, so kube-proxy sees it without bridge filtering."""
+    return {
+        "cniVersion": "0.4.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": addresses.pods}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
+
+
+def _proxy_configuration(addresses: Network, kubeconfig: Path) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "clientConnection": {"kubeconfig": str(kubeconfig)},
+        "clusterCIDR": addresses.pods,
+        "nodePortAddresses": ["primary"],
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        # The connection table's size is the host's and stays as it is.
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+        "oomScoreAdj": 0,
+    }
+
+
+def _pause_archive(path: Path, report: Report) -> Path:
+    architecture = oci.ARCHITECTURES[platform.machine()]
+    return oci.write_archive(path, PAUSE_IMAGE, programs.find("pause", report), ["/pause"], architecture)

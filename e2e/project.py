@@ -1,0 +1,126 @@
+"""The example project put into a cluster: its dataset in the store, its manifests with the cluster's own values filled in.
+
+The manifests of ``examples/defect-inspection`` are plain and complete; what differs from cluster to cluster (the
+store's address and keys, the commit, the dataset's digest) is set on the parsed YAML, and what is applied is shown.
+"""
+
+import copy
+import hashlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import s3fs
+import yaml
+
+from e2e.cluster.store import Store
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "defect-inspection"
+
+RawObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files in a cluster's store, read and written through its S3 API as any other client would."""
+
+    store: Store
+
+    @cached_property
+    def filesystem(self) -> s3fs.S3FileSystem:
+        """The store through fsspec; no listing is cached, since others write too."""
+        return s3fs.S3FileSystem(
+            key=self.store.access_key,
+            secret=self.store.secret_key,
+            endpoint_url=self.store.endpoint,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+
+    def uri(self, path: str) -> str:
+        """The URI of a file in the cluster's bucket."""
+        return f"s3://{self.store.bucket}/{path}"
+
+    def read(self, uri: str) -> bytes:
+        """The bytes that lie there now."""
+        data: bytes = self.filesystem.cat_file(uri)
+        return data
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Put bytes there, over what was there."""
+        self.filesystem.pipe_file(uri, data)
+
+    def secret(self, namespace: str, name: str = "store") -> RawObject:
+        """The Secret that pods open the store with."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace},
+            "stringData": self.store.credentials,
+        }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The drawn images, in the store."""
+
+    uri: str
+    sha256: str
+
+
+def draw_dataset(files: Files, scratch: Path) -> Dataset:
+    """Draw the example's images (seeded: the same bytes every time) and put them into the store."""
+    path = scratch / "surfaces.npz"
+    subprocess.run([sys.executable, str(EXAMPLE / "draw.py"), str(path)], check=True, capture_output=True)
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    uri = files.uri(f"datasets/surfaces-{digest[:12]}.npz")
+    files.write(uri, data)
+    return Dataset(uri=uri, sha256=digest)
+
+
+def commit() -> tuple[str, str]:
+    """Repository and full commit of this checkout: what the step images were built from."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    remotes = git("remote").split()
+    repository = git("remote", "get-url", remotes[0]) if remotes else ROOT.as_uri()
+    if "://" not in repository:
+        repository = Path(repository).absolute().as_uri() if Path(repository).exists() else f"ssh://{repository}"
+    return repository, git("rev-parse", "HEAD")
+
+
+def manifest(name: str) -> list[RawObject]:
+    """The objects of one of the example's files."""
+    return [obj for obj in yaml.safe_load_all((EXAMPLE / name).read_text()) if obj]
+
+
+def training_job(namespace: str, files: Files, dataset: Dataset, version: str | None = None) -> RawObject:
+    """The example's TrainingJob for this store, this commit and this dataset."""
+    (job,) = (copy.deepcopy(obj) for obj in manifest("trainingjob.yaml") if obj["kind"] == "TrainingJob")
+    job["metadata"]["namespace"] = namespace
+    spec = job["spec"]
+    repository, revision = commit()
+    spec["source"] = {"git": {"repository": repository, "revision": revision}}
+    spec["initializer"]["dataset"] |= {"storageUri": dataset.uri, "digest": f"sha256:{dataset.sha256}"}
+    spec["output"]["storageUri"] = files.uri(f"trained/{namespace}")
+    if version:
+        spec["version"] = version
+        spec["output"]["modelVersionName"] = f"{spec['model']}-{version.replace('.', '-')}"
+    return job
+
+
+def edge_deployment(namespace: str, model_version: str) -> RawObject:
+    """The example's EdgeDeployment, on this version."""
+    (deployment,) = (copy.deepcopy(obj) for obj in manifest("edgedeployment.yaml") if obj["kind"] == "EdgeDeployment")
+    deployment["metadata"]["namespace"] = namespace
+    deployment["spec"]["modelVersion"] = model_version
+    return deployment

@@ -1,0 +1,105 @@
+r"""Types that several kinds share: names, digests, URIs, references, conditions. What a pod takes is in ``pod.py``.
+
+Every string, list and map is bounded: the API server multiplies the bounds into the cost of CEL rules, and an
+object must stay far below etcd's limit. Patterns are written so that RE2 (the API server) and Rust's regex
+(pydantic) read them alike: no ``\d``, ``\s`` or ``\w``, which differ beyond ASCII.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+
+from modelfleet.api.rules import Contract, Rules, Unique, lacks
+
+LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+LABEL_KEY_PATTERN = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+_PRERELEASE = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z]([-0-9A-Za-z]*[0-9A-Za-z])?|[0-9]+-[-0-9A-Za-z]*[0-9A-Za-z])"
+VERSION_PATTERN = (
+    r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    rf"(-{_PRERELEASE}(\.{_PRERELEASE})*)?$"
+)
+PASSWORD_PATTERN = r"^[A-Za-z0-9+.-]+://[^/]*:[^/]*@"  # noqa: S105 (finds passwords, is none)
+
+ObjectName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=63)]
+ShortName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=30)]
+SecretName = Annotated[str, Field(pattern=SUBDOMAIN_PATTERN, max_length=253)]
+ModelName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=40)]
+Version = Annotated[str, Field(pattern=VERSION_PATTERN, max_length=32)]
+"""SemVer 2 without build metadata; each pre-release identifier begins and ends with a letter or digit, as a part of
+an object's name must."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+PrefixedSha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$", max_length=64)]
+Decimal = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$", max_length=32)]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_.]*$", max_length=63)]
+Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Message = Annotated[str, Field(max_length=1024)]
+
+_no_password = lacks(PASSWORD_PATTERN, "must not carry a password: put credentials into a Secret and name that")
+StoreUri = Annotated[
+    str, Field(pattern=r"^(https?|s3|gs|abfs|hf|file)://[!-~]+$", max_length=2048), Rules(_no_password)
+]
+WritableStoreUri = Annotated[str, Field(pattern=r"^(s3|gs|abfs)://[!-~]+$", max_length=2048), Rules(_no_password)]
+RepositoryUri = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=2048), Rules(_no_password)]
+
+PERCENT_PATTERN = r"^([1-9]|[1-9][0-9]|100)%$"
+CountOrPercent = Annotated[
+    Annotated[int, Field(ge=1, le=100_000)] | Annotated[str, Field(pattern=PERCENT_PATTERN, max_length=4)],
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "pattern": PERCENT_PATTERN,
+            "maxLength": 4,
+            "minimum": 1,
+            "maximum": 100_000,
+        }
+    ),
+]
+
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+
+
+def version_object_name(model: str, version: str) -> str:
+    """The name that the ModelVersion of this model and version must have."""
+    return f"{model}-{version.lower().replace('.', '-')}"
+
+
+class SecretReference(Contract):
+    """A Secret in the same namespace."""
+
+    name: SecretName
+    """Name of the Secret."""
+
+
+class Metadata(Contract):
+    """What the contract needs of an object's metadata; the rest is Kubernetes' own."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    """Name of the object."""
+
+
+class ConditionStatus(Contract):
+    """One condition, as the Kubernetes API conventions have it."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """Type of the condition, in CamelCase."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=128)]
+    """Why, as one CamelCase word that does not change between releases."""
+    message: Message = ""
+    """Why, for a person: the field or object it is about, and the remedy."""
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """metadata.generation that it speaks of."""
+    last_transition_time: Timestamp
+    """When its status last changed."""
+
+
+Conditions = Annotated[list[ConditionStatus], Field(max_length=16), Unique("type")]

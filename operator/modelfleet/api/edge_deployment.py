@@ -1,0 +1,178 @@
+"""EdgeDeployment: a ModelVersion on pools of gateways, moved wave by wave."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from modelfleet.api import common, pod
+from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
+from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, short_dns_name
+
+Placement = Literal["EveryNode", "Replicas"]
+MountPath = Annotated[
+    str,
+    Field(pattern=r"^(/[-A-Za-z0-9._]+)+$", max_length=255),
+    Rules(
+        lacks(r"/[.][.]?(/|$)", "must not have . or .. as a part: give the folder itself"),
+        lacks(
+            r"^/(bin|dev|etc|lib|lib64|proc|root|run|sbin|sys|tmp|usr|var/run)(/|$)",
+            "must not lie in a folder of the system, such as /tmp or /etc: choose another, such as /models",
+        ),
+    ),
+]
+Provider = Literal["KubeEdge", "OpenYurt", "Kubernetes"]
+
+
+class Ports(Contract):
+    """Ports of the serving container."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.grpc) || self.grpc != self.http",
+            "http and grpc must be different ports",
+            lambda self: self.grpc != self.http,
+        ),
+    )
+
+    http: pod.Port = 8080
+    """Port of the REST protocol, and of the readiness probe."""
+    grpc: pod.Port | None = None
+    """Port of the gRPC protocol, for images that speak it."""
+
+
+class Serving(Contract):
+    """The container that serves the model."""
+
+    image: pod.Image | None = None
+    """Serving image; absent: the installation's own runtime image."""
+    command: pod.Command = Field(default_factory=list)
+    """Entrypoint; absent: the image's."""
+    args: pod.Command = Field(default_factory=list)
+    """Arguments; absent: the image's."""
+    env: pod.Environment = Field(default_factory=list)
+    """Environment variables."""
+    model_mount_path: MountPath = "/models"
+    """Folder where the container finds the model, read-only."""
+    ports: Ports = Field(default_factory=Ports)
+    """Ports of the container."""
+    image_pull_secrets: pod.PullSecrets = Field(default_factory=list)
+    """Secrets with the registries' credentials."""
+    resources: pod.Resources | None = None
+    """Requests and limits."""
+
+
+class Overrides(Contract):
+    """What differs in one pool."""
+
+    env: pod.Environment = Field(default_factory=list)
+    """Environment variables; one of the same name in serving.env is replaced."""
+
+
+class Pool(Contract):
+    """A group of nodes that is served alike."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.replicas) || self.placement == 'Replicas'",
+            "replicas needs placement: Replicas; with EveryNode each node of the pool gets one pod",
+            lambda self: self.replicas is None or self.placement == "Replicas",
+        ),
+        Rule(
+            "size(self.nodeSelector) > 0",
+            "nodeSelector must have at least one label: a pool names its nodes",
+            lambda self: len(self.node_selector) > 0,
+        ),
+    )
+
+    name: common.ShortName
+    """Name of the pool, unique in the deployment."""
+    provider: Provider | None = None
+    """Edge platform of the nodes; absent: told from their labels."""
+    node_selector: pod.NodeSelector
+    """Labels of the pool's nodes. A node belongs to the first pool that it matches."""
+    tolerations: pod.Tolerations = Field(default_factory=list)
+    """Taints that the pods tolerate."""
+    placement: Placement = "EveryNode"
+    """EveryNode: one pod on each node. Replicas: a number of pods, spread by the scheduler."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Number of pods of a Replicas pool; absent: 1."""
+    artifact: common.ShortName | None = None
+    """Name of the artifact to serve; absent: the best one that fits each node."""
+    overrides: Overrides | None = None
+    """What differs from serving in this pool."""
+
+
+class Wave(Contract):
+    """A part of the fleet that is moved and found healthy before the next."""
+
+    name: common.ShortName
+    """Name of the wave, unique in the deployment."""
+    pools: Annotated[list[common.ShortName], Field(min_length=1, max_length=100), Unique()] = Field(
+        default_factory=list
+    )
+    """Names of the pools it moves; absent: all."""
+    nodes: common.CountOrPercent = "100%"
+    """Nodes of those pools that are moved when it ends, earlier waves included: a number or a percentage."""
+
+
+class Strategy(Contract):
+    """How the fleet is moved to a new version."""
+
+    update: Literal["Recreate"] = "Recreate"
+    """Recreate: a gateway's pod is replaced."""
+    recreate_order: Literal["StopFirst"] = "StopFirst"
+    """StopFirst: the old pod stops before the new one is fetched and started."""
+    waves: Annotated[list[Wave], Field(max_length=20), Unique("name")] = Field(default_factory=list)
+    """Waves in their order; absent: one wave of all nodes."""
+    max_unavailable: common.CountOrPercent = "10%"
+    """Most nodes in flight at once: a number or a percentage of the wave's reachable nodes, at least 1."""
+    progress_deadline_seconds: common.Seconds = 1800
+    """Seconds after which a node that has not come up counts as failed."""
+    offline_after_seconds: common.Seconds = 300
+    """Seconds after which an unreachable node counts as offline."""
+
+
+def _waves_name_pools(self: Any) -> bool:
+    names = {pool.name for pool in self.pools}
+    return all(pool in names for wave in self.strategy.waves for pool in wave.pools)
+
+
+class EdgeDeploymentSpec(Contract):
+    """What is served where, and how the fleet gets there."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.strategy.waves) || self.strategy.waves.all(wave, !has(wave.pools) ||"
+            " wave.pools.all(name, self.pools.exists(pool, pool.name == name)))",
+            "strategy.waves[].pools must be names of pools of this deployment",
+            _waves_name_pools,
+        ),
+    )
+
+    model_version: common.ObjectName
+    """Name of the ModelVersion to serve. Change it to roll out, change it back to roll back."""
+    revision_history_limit: Annotated[int, Field(ge=1, le=50)] = 5
+    """Old revisions that are kept."""
+    serving: Serving = Field(default_factory=Serving)
+    """The container that serves the model."""
+    pools: Annotated[list[Pool], Field(min_length=1, max_length=100), Unique("name")]
+    """Groups of nodes."""
+    strategy: Strategy = Field(default_factory=Strategy)
+    """How the fleet is moved to a new version."""
+    paused: bool = False
+    """Whether to move no further node."""
+
+
+class EdgeDeployment(Contract):
+    """A model on pools of gateways: which version, which container, which nodes, and how they are moved."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rules: ClassVar = (short_dns_name("an EdgeDeployment"),)
+
+    metadata: common.Metadata
+    """Name, labels, owner."""
+    spec: EdgeDeploymentSpec
+    """What is served where."""
+    status: EdgeDeploymentStatus | None = None
+    """How far the fleet is."""

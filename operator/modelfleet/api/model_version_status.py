@@ -1,0 +1,68 @@
+"""Status of a ModelVersion: what the operator found out about it; what users write is in ``model_version.py``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelfleet.api import common
+from modelfleet.api.rules import Contract
+
+Stage = Literal["Registered", "Verified", "Gray", "Online", "Retired"]
+
+
+class Use(Contract):
+    """An object that uses this version."""
+
+    kind: Annotated[str, Field(max_length=63)]
+    """Kind of the object."""
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the object."""
+    role: Literal["Stable", "Canary"]
+    """Stable: it serves. Canary: it is being rolled out."""
+
+
+class ArtifactStatus(Contract):
+    """What verification found about one artifact."""
+
+    name: common.ShortName
+    """Name of the artifact."""
+    verified: bool
+    """Whether the bytes in the store have the registered digest and length."""
+    reason: Annotated[str, Field(max_length=64)] | None = None
+    """Why it could not be verified, as one word."""
+    message: common.Message = ""
+    """Why it could not be verified, and the remedy."""
+    size_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Length found, in bytes."""
+    verified_at: common.Timestamp | None = None
+    """When it was verified."""
+
+
+class Verification(Contract):
+    """The run of attempts to verify the artifacts."""
+
+    attempt: Annotated[int, Field(ge=0)]
+    """Number of the latest attempt, from 1."""
+    last_attempt_time: common.Timestamp | None = None
+    """When it began."""
+
+
+class ModelVersionStatus(Contract):
+    """What was found out about the version, and who uses it."""
+
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """metadata.generation that this status speaks of."""
+    snapshot_hash: common.PrefixedSha256 | None = None
+    """Digest of the version's identity: model, version, artifacts' digests and needs, lineage, metrics."""
+    stage: Stage | None = None
+    """Derived from use: Registered, Verified, Gray (being rolled out), Online (serves) or Retired."""
+    aliases: Annotated[list[common.ShortName], Field(max_length=8)] = Field(default_factory=list)
+    """Aliases in effect, ties settled."""
+    used_by: Annotated[list[Use], Field(max_length=100)] = Field(default_factory=list)
+    """Objects that use this version."""
+    artifacts: Annotated[list[ArtifactStatus], Field(max_length=16)] = Field(default_factory=list)
+    """What verification found, by artifact."""
+    verification: Verification | None = None
+    """The run of attempts to verify the artifacts."""
+    conditions: common.Conditions = Field(default_factory=list)
+    """Verified, Ready, Reconciling, Stalled."""

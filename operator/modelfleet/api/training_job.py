@@ -1,0 +1,224 @@
+"""TrainingJob: a DAG of steps, the gate its results must pass, and the ModelVersion it registers."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from modelfleet.api import common, pod
+from modelfleet.api.model_version import Git
+from modelfleet.api.rules import Contract, Rule, Unique, immutable, short_dns_name
+from modelfleet.api.training_job_status import TrainingJobStatus
+
+StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
+Framework = Literal["torch", "plain"]
+Comparison = Literal[">=", ">", "<=", "<", "=="]
+
+
+class Source(Contract):
+    """Where the code of the steps' images came from."""
+
+    git: Git
+    """Commit the images were built from. Recorded in the model's lineage and told to the steps."""
+
+
+class DatasetInitializer(Contract):
+    """A dataset file that is fetched and verified before the first steps start."""
+
+    storage_uri: common.StoreUri
+    """Where the file lies."""
+    digest: common.PrefixedSha256
+    """sha256: and the SHA-256 of the file, 64 hexadecimal digits."""
+    secret_ref: common.SecretReference | None = None
+    """Secret with the store's credentials."""
+
+
+class Initializer(Contract):
+    """What is brought to the first steps."""
+
+    dataset: DatasetInitializer
+    """Dataset file for the steps that depend on no other."""
+
+
+class Dependency(Contract):
+    """A step that must be done before."""
+
+    name: StepName
+    """Name of the step."""
+    status: Literal["Complete"] = "Complete"
+    """What it must have reached."""
+
+
+class Trainer(Contract):
+    """A distributed step: one pod a node, all of them together."""
+
+    image: pod.Image
+    """Container image."""
+    command: pod.Command = Field(default_factory=list)
+    """Entrypoint; absent: the image's."""
+    args: pod.Command = Field(default_factory=list)
+    """Arguments; absent: the image's."""
+    env: pod.Environment = Field(default_factory=list)
+    """Environment variables."""
+    num_nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of pods."""
+    num_proc_per_node: Annotated[int, Field(ge=1, le=16)] = 1
+    """Training processes in each pod."""
+    resources_per_node: pod.Resources | None = None
+    """Requests and limits of each pod."""
+    framework: Framework = "torch"
+    """torch: rendezvous for torchrun in PET_* variables. plain: ranks and addresses only."""
+
+
+class Step(Contract):
+    """One step of the DAG: a plain container or a distributed trainer."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.image) != has(self.trainer)",
+            "a step needs either image (one container) or trainer (a distributed step), and not both",
+            lambda self: self.has("image") != self.has("trainer"),
+        ),
+        Rule(
+            "!has(self.trainer) || !(has(self.command) || has(self.args) || has(self.env) || has(self.resources))",
+            "in a step with trainer, command, args, env and resourcesPerNode belong inside trainer",
+            lambda self: (
+                not (
+                    self.has("trainer")
+                    and (self.has("command") or self.has("args") or self.has("env") or self.has("resources"))
+                )
+            ),
+        ),
+    )
+
+    name: StepName
+    """Name of the step, unique in the job."""
+    depends_on: Annotated[list[Dependency], Field(max_length=16), Unique("name")] = Field(default_factory=list)
+    """Steps that must be done before this one starts."""
+    image: pod.Image | None = None
+    """Container image of a plain step."""
+    command: pod.Command = Field(default_factory=list)
+    """Entrypoint; absent: the image's."""
+    args: pod.Command = Field(default_factory=list)
+    """Arguments; absent: the image's."""
+    env: pod.Environment = Field(default_factory=list)
+    """Environment variables."""
+    resources: pod.Resources | None = None
+    """Requests and limits."""
+    trainer: Trainer | None = None
+    """A distributed step, instead of image."""
+    node_pool: common.ObjectName | None = None
+    """Node pool of this step, a name from the installation's nodePools; absent: the job's."""
+
+
+class GateRule(Contract):
+    """One threshold that the results must meet."""
+
+    metric: common.MetricName
+    """Name of the metric."""
+    comparison: Comparison
+    """How the metric must compare with value."""
+    value: common.Decimal
+    """The threshold, as a decimal string."""
+
+
+class Output(Contract):
+    """Where results and artifacts go, and the version they are registered as."""
+
+    storage_uri: common.WritableStoreUri
+    """Folder in a store (s3, gs or abfs) for results and artifacts."""
+    model_version_name: common.ObjectName
+    """Name of the ModelVersion to register: model, a dash, and version in lower case with dots as dashes."""
+    secret_ref: common.SecretReference | None = None
+    """Secret with the store's credentials; the ModelVersion's artifacts carry it too."""
+
+
+def _dependencies_exist(self: Any) -> bool:
+    names = {step.name for step in self.steps}
+    return all(dependency.name in names for step in self.steps for dependency in step.depends_on)
+
+
+class TrainingJobSpec(Contract):
+    """What to run and what to register. Immutable, except suspend."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.steps) != has(self.trainer)",
+            "give either steps (a DAG) or trainer (one distributed step), and not both",
+            lambda self: self.has("steps") != self.has("trainer"),
+        ),
+        Rule(
+            "!has(self.steps) || self.steps.all(step, !has(step.dependsOn) ||"
+            " step.dependsOn.all(dependency, self.steps.exists(other, other.name == dependency.name)))",
+            "steps[].dependsOn[].name must be the name of a step of this job",
+            _dependencies_exist,
+        ),
+        Rule(
+            "self.output.modelVersionName == self.model + '-' + self.version.lowerAscii().replace('.', '-')",
+            "output.modelVersionName must be model, a dash, and version in lower case with dashes for dots,"
+            " such as defect-detector-1-4-0",
+            lambda self: self.output.model_version_name == common.version_object_name(self.model, self.version),
+        ),
+        *immutable(
+            "model",
+            "version",
+            "source",
+            "initializer",
+            "steps",
+            "trainer",
+            "nodePool",
+            "nodeSelector",
+            "tolerations",
+            "imagePullSecrets",
+            "backoffLimit",
+            "activeDeadlineSeconds",
+            "gate",
+            "output",
+            remedy="create a new TrainingJob instead; only suspend may change",
+        ),
+    )
+
+    model: common.ModelName
+    """Name of the model."""
+    version: common.Version
+    """Version to register (SemVer 2)."""
+    source: Source | None = None
+    """Where the steps' code came from."""
+    initializer: Initializer | None = None
+    """What is brought to the first steps."""
+    steps: Annotated[list[Step], Field(min_length=1, max_length=16), Unique("name")] = Field(default_factory=list)
+    """The DAG of steps."""
+    trainer: Trainer | None = None
+    """Short form: one distributed step, instead of steps."""
+    node_pool: common.ObjectName | None = None
+    """Nodes to run on: a name from the installation's nodePools."""
+    node_selector: pod.NodeSelector = Field(default_factory=dict)
+    """Labels that the nodes must carry."""
+    tolerations: pod.Tolerations = Field(default_factory=list)
+    """Taints that the pods tolerate."""
+    image_pull_secrets: pod.PullSecrets = Field(default_factory=list)
+    """Secrets with the registries' credentials."""
+    suspend: bool = False
+    """Whether to stop what runs and start nothing; set back to false, the job goes on."""
+    backoff_limit: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often failed steps are started again, all steps together."""
+    active_deadline_seconds: common.Seconds | None = None
+    """Seconds after which the job fails; absent: none."""
+    gate: Annotated[list[GateRule], Field(max_length=16)] = Field(default_factory=list)
+    """Thresholds; all must hold, or no ModelVersion is registered."""
+    output: Output
+    """Where results go, and the version they become."""
+
+
+class TrainingJob(Contract):
+    """A training run: steps on the cluster, a gate on their results, a ModelVersion at the end."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rules: ClassVar = (short_dns_name("a TrainingJob"),)
+
+    metadata: common.Metadata
+    """Name, labels, owner."""
+    spec: TrainingJobSpec
+    """What to run and what to register."""
+    status: TrainingJobStatus | None = None
+    """How far the job is."""

@@ -1,0 +1,79 @@
+"""Status of a TrainingJob: how far the operator is with it; what users write is in ``training_job.py``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelfleet.api import common
+from modelfleet.api.model_version import Artifact, Metrics
+from modelfleet.api.rules import Contract, Unique
+
+Phase = Literal["Pending", "Suspended", "Running", "Succeeded", "Failed"]
+
+
+class StepResultsStatus(Contract):
+    """What a step reported."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+    """Where its results.json lies."""
+    sha256: common.Sha256
+    """SHA-256 of results.json."""
+    metrics: Metrics = Field(default_factory=dict)
+    """Its metrics, by name, as decimal strings."""
+    artifacts: Annotated[list[Artifact], Field(max_length=16)] = Field(default_factory=list)
+    """Builds of the model that it wrote."""
+
+
+class StepStatus(Contract):
+    """How far a step is."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the step."""
+    phase: Literal["Pending", "Running", "Succeeded", "Failed"]
+    """How far it is."""
+    attempt: Annotated[int, Field(ge=0)] | None = None
+    """Number of its latest attempt."""
+    job_name: Annotated[str, Field(max_length=63)] | None = None
+    """Job of its latest attempt."""
+    message: common.Message = ""
+    """Why it waits or failed."""
+    results: StepResultsStatus | None = None
+    """What it reported."""
+
+
+class GateStatus(Contract):
+    """How the results did against one rule."""
+
+    metric: common.MetricName
+    """Name of the metric."""
+    value: Annotated[str, Field(max_length=32)] | None = None
+    """Value that was reported."""
+    required: Annotated[str, Field(max_length=64)]
+    """What it had to be."""
+    passed: bool
+    """Whether it was."""
+
+
+class TrainingJobStatus(Contract):
+    """How far the job is."""
+
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """metadata.generation that this status speaks of."""
+    phase: Phase | None = None
+    """How far the job is."""
+    start_time: common.Timestamp | None = None
+    """When its first step was started."""
+    completion_time: common.Timestamp | None = None
+    """When it succeeded or failed."""
+    restarts: Annotated[int, Field(ge=0)] | None = None
+    """How often failed steps were started again."""
+    attempt: Annotated[int, Field(ge=0)] | None = None
+    """Number of the latest attempt."""
+    steps: Annotated[list[StepStatus], Field(max_length=16), Unique("name")] = Field(default_factory=list)
+    """How far the steps are."""
+    gate: Annotated[list[GateStatus], Field(max_length=16)] = Field(default_factory=list)
+    """How the results did against the gate."""
+    model_version: Annotated[str, Field(max_length=63)] | None = None
+    """ModelVersion that was registered."""
+    conditions: common.Conditions = Field(default_factory=list)
+    """Complete, Failed, Suspended, PodsReady, Ready, Reconciling, Stalled."""

@@ -1,0 +1,163 @@
+"""What the operator asks of the API server and writes to it, as raw JSON objects. No decision is made here.
+
+Every write passes one gate: it is refused unless the Lease is held, and cut off before another replica could have
+taken it. Every answer is folded into the view, so that the next plan sees our own writes before the watch echoes them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from modelfleet.api import names
+from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Connection
+from modelfleet.cluster.errors import ApiError, NotLeaderError
+from modelfleet.cluster.kinds import CHILD_KINDS, KINDS, VIEWED_KINDS
+from modelfleet.cluster.view import RawObjects, View
+from modelfleet.plan.outcome import NodeLabel, ObjectRef, RawObject
+
+CHUNK: Final = 500
+"""Objects asked for at once in a list: bounds the memory of one answer."""
+
+MANAGED: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+
+
+class Fence(Protocol):
+    """Says whether writes are allowed; the Lease in production."""
+
+    def remaining(self) -> float:
+        """Seconds for which nobody else can hold the Lease; 0 or less: do not write."""
+
+
+class Cluster:
+    """The API server, with our rights. Errors are :class:`ApiError`; a write without the Lease is NotLeaderError."""
+
+    def __init__(self, connection: Connection, view: View, fence: Fence) -> None:
+        self._connection = connection
+        self._view = view
+        self._fence = fence
+
+    async def read(self, kind: str, namespace: str, name: str) -> RawObject | None:
+        """The object, fresh from the API server; ``None`` when there is none."""
+        try:
+            obj = await self._connection.request("GET", KINDS[kind].path(namespace, name), kind=kind)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+        return self._fold(obj)
+
+    async def list(
+        self, kind: str, namespace: str | None = None, label_selector: str = "", field_selector: str = ""
+    ) -> RawObjects:
+        """All objects of a kind that the selectors match, fresh; over all namespaces without a namespace."""
+        query = {"limit": str(CHUNK)}
+        query |= {"labelSelector": label_selector} if label_selector else {}
+        query |= {"fieldSelector": field_selector} if field_selector else {}
+        found: RawObjects = []
+        while True:
+            answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
+            found += [{"apiVersion": KINDS[kind].api_version, "kind": kind, **item} for item in answer["items"]]
+            if not answer["metadata"].get("continue"):
+                return found
+            query["continue"] = answer["metadata"]["continue"]
+
+    async def list_watched(self, kind: str) -> RawObjects:
+        """All objects of a kind that belong in the view: children by their managed-by label, else all."""
+        return await self.list(kind, label_selector=MANAGED if kind in CHILD_KINDS else "")
+
+    async def list_metadata(self, kind: str) -> tuple[RawObjects, str]:
+        """Metadata of what belongs in the view, and the resourceVersion it is true for.
+
+        Served from the API server's watch cache (resourceVersion 0), so it costs etcd nothing.
+        """
+        query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in CHILD_KINDS else {})
+        answer = await self._connection.request("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
+        return answer["items"], answer["metadata"]["resourceVersion"]
+
+    async def create(self, obj: RawObject) -> RawObject:
+        """Create the object; raises :class:`ApiError` with code 409 when the name is taken."""
+        path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"))
+        query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
+        return self._fold(await self._write("POST", path, obj["kind"], obj, query=query))
+
+    async def apply(self, obj: RawObject) -> RawObject:
+        """Server-side apply with our field manager, forced: what we state is ours, what we leave out is not."""
+        path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"), obj["metadata"]["name"])
+        query = {"fieldManager": names.FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        return self._fold(await self._write("PATCH", path, obj["kind"], obj, query=query, content_type=APPLY_PATCH))
+
+    async def delete(self, ref: ObjectRef) -> None:
+        """Delete with background propagation, guarded by uid; missing, or recreated by another: fine."""
+        path = KINDS[ref.kind].path(ref.namespace, ref.name)
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        guard = {"preconditions": {"uid": ref.uid}} if ref.uid else {}
+        try:
+            answer = await self._write("DELETE", path, ref.kind, {**options, **guard})
+        except ApiError as error:
+            if error.code in (404, 409):
+                return
+            raise
+        if answer.get("kind") == ref.kind:
+            self._fold(answer)
+        elif ref.uid and ref.kind in VIEWED_KINDS:
+            self._view.forget(ref.kind, ref.namespace, ref.name, ref.uid)
+
+    async def label_node(self, label: NodeLabel) -> RawObject | None:
+        """Set or take off one label; ``None`` when the node is gone."""
+        patch = {"metadata": {"labels": {label.key: label.value}}}
+        try:
+            return self._fold(
+                await self._write("PATCH", KINDS["Node"].path(name=label.node), "Node", patch, content_type=MERGE_PATCH)
+            )
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def patch_status(self, obj: RawObject, difference: Mapping[str, Any]) -> RawObject:
+        """Merge-patch ``difference`` into the status, guarded by ``obj``'s resourceVersion (409 when it moved on)."""
+        metadata = obj["metadata"]
+        path = KINDS[obj["kind"]].path(metadata["namespace"], metadata["name"], "status")
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": difference}
+        return self._fold(await self._write("PATCH", path, obj["kind"], patch, content_type=MERGE_PATCH))
+
+    async def warning_events(self, namespace: str, kind: str, name: str) -> RawObjects:
+        """The recent Warning Events (events.k8s.io/v1) about an object, the latest first."""
+        selector = f"type=Warning,regarding.kind={kind},regarding.name={name}"
+        events = await self.list("Event", namespace, field_selector=selector)
+        return sorted(events, key=_last_seen, reverse=True)
+
+    def _fold(self, obj: RawObject) -> RawObject:
+        """Take an answer into the view, where its kind belongs there; children only with their label."""
+        labels = obj["metadata"].get("labels") or {}
+        ours = obj["kind"] not in CHILD_KINDS or labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        if obj["kind"] in VIEWED_KINDS and ours:
+            self._view.observe(obj)
+        return obj
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> RawObject:
+        remaining = self._fence.remaining()
+        if remaining <= 0:
+            raise NotLeaderError(f"{method} {path} held back: the Lease is not held")
+        return await self._connection.request(
+            method,
+            path,
+            kind=kind,
+            query=query or {"fieldManager": names.FIELD_MANAGER},
+            body=body,
+            content_type=content_type,
+            timeout=min(remaining, REQUEST_TIMEOUT),
+        )
+
+
+def _last_seen(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("deprecatedLastTimestamp") or event.get("eventTime") or "")

@@ -1,0 +1,100 @@
+"""One connection to the API server: credentials and transport of the Kubernetes client, JSON in and out.
+
+The client's typed models are passed by: they decode many times slower than plain JSON, and reconcilers work on raw
+objects anyway. Requests are not retried here; the queue retries whole reconciles, which are level-triggered.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from modelfleet.cluster.errors import ApiError
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+REQUEST_TIMEOUT: Final = 30.0
+"""Seconds for one request, answer included."""
+
+RequestObserver = Callable[[str, str, int], None]
+"""Told of each finished request: HTTP verb, path-independent kind, status code (0: no answer)."""
+
+
+async def load_configuration() -> Any:
+    """The Kubernetes client's configuration: of ``KUBECONFIG`` where that is set, else of the pod's service account.
+
+    Raises :class:`kubernetes.aio.config.ConfigException` where neither can be had.
+    """
+    configuration = client.Configuration()
+    if os.environ.get("KUBECONFIG"):
+        await config.load_kube_config(
+            config_file=os.environ["KUBECONFIG"], client_configuration=configuration, persist_config=False
+        )
+    else:
+        config.load_incluster_config(client_configuration=configuration)
+    return configuration
+
+
+class Connection:
+    """Requests to one API server. Close it when done."""
+
+    def __init__(self, configuration: Any, user_agent: str, observe: RequestObserver | None = None) -> None:
+        self._client = client.ApiClient(configuration)
+        self._host: str = configuration.host
+        self._user_agent = user_agent
+        self._observe = observe or (lambda verb, kind, code: None)
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        await self._client.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        kind: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> dict[str, Any]:
+        """The decoded answer; raises :class:`ApiError` for any status from 300 on and where none came."""
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
+        code = 0
+        try:
+            response = await self._client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=timeout)
+            )
+            data = await response.read()
+            code = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            raise ApiError(0, "Unreachable", f"{method} {path}: {what}") from error
+        finally:
+            self._observe(method, kind, code)
+        if code >= 300:
+            raise _error(code, data, response.headers.get("Retry-After"))
+        answer: dict[str, Any] = json.loads(data)
+        return answer
+
+
+def _error(code: int, data: bytes, retry_after: str | None) -> ApiError:
+    """The API server's Status as an error; a proxy in between may answer with anything else."""
+    try:
+        status = json.loads(data)
+        reason, message = str(status.get("reason", "")), str(status.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", data[:200].decode(errors="replace")
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    return ApiError(code, reason, message, seconds)

@@ -1,0 +1,55 @@
+"""The kinds of object the operator touches, and where the API server keeps them. No request is made here."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from modelfleet.api import names
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of object: what its requests and its objects are headed with."""
+
+    name: str
+    api_version: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of an object, or of the collection; without a namespace: over all namespaces."""
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        parts = [root + self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/".join(parts)
+
+
+_ALL: Final = (
+    Kind("ModelVersion", names.API_VERSION, "modelversions"),
+    Kind("TrainingJob", names.API_VERSION, "trainingjobs"),
+    Kind("EdgeDeployment", names.API_VERSION, "edgedeployments"),
+    Kind("Node", "v1", "nodes", namespaced=False),
+    Kind("Pod", "v1", "pods"),
+    Kind("Service", "v1", "services"),
+    Kind("Job", "batch/v1", "jobs"),
+    Kind("DaemonSet", "apps/v1", "daemonsets"),
+    Kind("Deployment", "apps/v1", "deployments"),
+    Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
+    Kind("Event", "events.k8s.io/v1", "events"),
+    Kind("Lease", "coordination.k8s.io/v1", "leases"),
+    Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),
+)
+
+KINDS: Final = {kind.name: kind for kind in _ALL}
+"""By ``kind``; the operator knows each kind in one version only."""
+
+OWN_KINDS: Final = ("ModelVersion", "TrainingJob", "EdgeDeployment")
+"""The kinds that are reconciled."""
+
+CHILD_KINDS: Final = ("Pod", "Job", "DaemonSet", "Deployment", "Service", "ControllerRevision")
+"""The kinds of what we create; watched by their managed-by label only."""
+
+VIEWED_KINDS: Final = (*OWN_KINDS, *CHILD_KINDS, "Node")
+"""What the view holds."""

@@ -1,0 +1,157 @@
+"""The observed state: every object the operator watches, fed by watch events and by the answers to its own writes.
+
+Why not kopf's index: it wakes every handler for each object. Why fold in our own writes: a plan made between a
+write and its echo would otherwise count the same node or child twice. The two feeds arrive in any order, so an
+object is only ever replaced by a newer resourceVersion of itself (comparable integers since Kubernetes 1.35, and in
+practice ever since etcd 3), and a deletion is remembered by uid, so that a late echo does not bring it back.
+
+Nothing here makes a request: filling the view at start and pruning what vanished unseen is ``cluster/sync.py``'s.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from modelfleet.api import names
+from modelfleet.plan.outcome import RawObject
+
+INDEXED_LABELS: Final = (names.EDGE_DEPLOYMENT_LABEL, names.TRAINING_JOB_LABEL, names.MODEL_VERSION_LABEL)
+"""The labels that :meth:`View.labelled` can answer for."""
+
+RawObjects = list[RawObject]
+"""Named here because the methods below that are called ``list`` hide the type of that name."""
+
+_TOMBSTONES: Final = 20_000
+"""Deleted uids remembered; far more than can be in flight, about 3 MB."""
+
+_NODE_STATUS: Final = ("allocatable", "capacity", "nodeInfo")
+_NODE_METADATA: Final = (
+    "name",
+    "uid",
+    "labels",
+    "annotations",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
+
+_Place = tuple[str, str]
+
+Listener = Callable[[RawObject | None, RawObject | None], None]
+"""Told of each change: the object before (``None``: new) and after (``None``: gone), both trimmed."""
+
+
+class View:
+    """Objects by kind, namespace and name. They are shared: read-only for everyone who gets one."""
+
+    def __init__(self) -> None:
+        self._objects: defaultdict[str, dict[_Place, RawObject]] = defaultdict(dict)
+        self._index: defaultdict[tuple[str, str, str, str], set[_Place]] = defaultdict(set)
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have every change from now on told to ``listener``; it must be quick and must not fail."""
+        self._listeners.append(listener)
+
+    def get(self, kind: str, namespace: str, name: str) -> RawObject | None:
+        """The object as last seen; ``None`` when there is none. Nodes have the namespace ``""``."""
+        return self._objects[kind].get((namespace, name))
+
+    def list(self, kind: str, namespace: str | None = None) -> RawObjects:
+        """All objects of a kind, by namespace and name; in one namespace where one is given."""
+        objects = self._objects[kind]
+        return [objects[place] for place in sorted(objects) if namespace is None or place[0] == namespace]
+
+    def labelled(self, kind: str, namespace: str, label: str, value: str) -> RawObjects:
+        """The objects of a namespace that carry this label with this value, by name; an indexed look-up.
+
+        Raises ``KeyError`` for a label that is not in :data:`INDEXED_LABELS`.
+        """
+        if label not in INDEXED_LABELS:
+            raise KeyError(label)
+        objects = self._objects[kind]
+        return [objects[place] for place in sorted(self._index.get((kind, namespace, label, value), ()))]
+
+    def nodes(self) -> RawObjects:
+        """All nodes, by name, trimmed to what decisions are made from (see :func:`trim`)."""
+        return self.list("Node")
+
+    def observe(self, obj: RawObject) -> bool:
+        """Take in an object as some answer or event showed it; whether that was news (not older, not deleted)."""
+        kind, metadata = obj["kind"], obj["metadata"]
+        place = _place(metadata)
+        held = self._objects[kind].get(place)
+        if metadata.get("uid") in self._deleted or (held is not None and not _newer(metadata, held["metadata"])):
+            return False
+        if held is not None:
+            self._unindex(kind, place, held)
+        trimmed = self._objects[kind][place] = trim(obj)
+        for label, value in _indexed(obj):
+            self._index[kind, place[0], label, value].add(place)
+        self._tell(held, trimmed)
+        return True
+
+    def forget(self, kind: str, namespace: str, name: str, uid: str) -> bool:
+        """Take an object out for good: it was seen deleted. Whether it was held under this uid."""
+        self._deleted[uid] = None
+        if len(self._deleted) > _TOMBSTONES:
+            self._deleted.popitem(last=False)
+        held = self._objects[kind].get((namespace, name))
+        if held is None or held["metadata"].get("uid") != uid:
+            return False
+        self._unindex(kind, (namespace, name), held)
+        del self._objects[kind][namespace, name]
+        self._tell(held, None)
+        return True
+
+    def was_deleted(self, uid: str) -> bool:
+        """Whether the object of this uid was seen deleted."""
+        return uid in self._deleted
+
+    def _tell(self, before: RawObject | None, after: RawObject | None) -> None:
+        for listener in self._listeners:
+            listener(before, after)
+
+    def _unindex(self, kind: str, place: _Place, held: RawObject) -> None:
+        for label, value in _indexed(held):
+            key = (kind, place[0], label, value)
+            self._index[key].discard(place)
+            if not self._index[key]:
+                del self._index[key]
+
+
+def trim(obj: RawObject) -> RawObject:
+    """A copy without what no decision reads: managedFields of everything; of nodes most of spec and status.
+
+    A Node of a real fleet is 10–30 KB, images and addresses mostly; trimmed it is 2 KB.
+    """
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    if obj["kind"] != "Node":
+        return {**obj, "metadata": metadata}
+    spec, status = obj.get("spec", {}), obj.get("status", {})
+    ready = [condition for condition in status.get("conditions", ()) if condition.get("type") == "Ready"]
+    return {
+        "apiVersion": obj["apiVersion"],
+        "kind": "Node",
+        "metadata": {key: metadata[key] for key in _NODE_METADATA if key in metadata},
+        "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
+        "status": {"conditions": ready, **{key: status[key] for key in _NODE_STATUS if key in status}},
+    }
+
+
+def _place(metadata: Mapping[str, Any]) -> _Place:
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def _newer(metadata: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    """Whether ``metadata`` is of a later write than ``held``; where versions are no numbers, the later word counts."""
+    ours, theirs = metadata.get("resourceVersion", ""), held.get("resourceVersion", "")
+    if ours.isdecimal() and theirs.isdecimal():
+        return int(ours) > int(theirs)
+    return bool(ours != theirs)
+
+
+def _indexed(obj: RawObject) -> Iterable[tuple[str, str]]:
+    labels = obj["metadata"].get("labels") or {}
+    return [(label, labels[label]) for label in INDEXED_LABELS if label in labels]

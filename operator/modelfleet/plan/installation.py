@@ -1,0 +1,34 @@
+"""What a plan needs to know of the installation itself: set by the chart, the same for every reconcile.
+
+Only the values live here; reading them from the mounted file is ``settings.py``'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+ImagePullPolicy = Literal["Always", "IfNotPresent", "Never"]
+
+
+@dataclass(frozen=True)
+class NodePool:
+    """Where the pods of a training step with this ``nodePool`` go; pod-spec fields as Kubernetes has them."""
+
+    node_selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One installed operator: its identity, its own images, and the node pools its administrator named."""
+
+    name: str
+    """Identity of the install, unique in the cluster: Helm release and namespace."""
+    namespace: str
+    """Where the operator itself lives; its Lease is here."""
+    runtime_image: str
+    """Default serving image; also runs ``fetch`` and ``verify``."""
+    image_pull_policy: ImagePullPolicy = "IfNotPresent"
+    node_pools: Mapping[str, NodePool] = field(default_factory=lambda: MappingProxyType({}))
+    """By the name that TrainingJobs give in ``nodePool``."""

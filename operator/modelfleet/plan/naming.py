@@ -1,0 +1,76 @@
+"""Names and hashes: how one is built from several parts, and nothing about what carries it.
+
+Hashes are SHA-256 over RFC 8785 (canonical) JSON, so that key order and number spelling never matter. They are
+part of what is stored in a cluster: a change here renames children and rolls fleets, so the tests pin their values.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import rfc8785
+
+from modelfleet.api import names
+
+NAME_LENGTH: Final = 63
+"""Longest name of an object that labels, Services and host names can carry (RFC 1123 label)."""
+
+REVISION_LENGTH: Final = 10
+WORKLOAD_LENGTH: Final = 10
+OWNER_LENGTH: Final = 12
+INSTALL_LENGTH: Final = 6
+
+
+def text_hash(text: str, length: int) -> str:
+    """The first ``length`` hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def content_hash(value: Any, length: int = 64) -> str:
+    """The first ``length`` hex digits of the SHA-256 of the canonical JSON of a value."""
+    return hashlib.sha256(rfc8785.dumps(value)).hexdigest()[:length]
+
+
+def joined(*parts: str, limit: int = NAME_LENGTH) -> str:
+    """The parts with dashes between them; where that is longer than ``limit``, cut, with a hash of the whole at the end.
+
+    Two different lists of parts never share a name by the cut alone.
+    """
+    name = "-".join(parts)
+    if len(name) <= limit:
+        return name
+    mark = text_hash("\0".join(parts), 8)
+    return f"{name[: limit - 9].rstrip('-.')}-{mark}"
+
+
+def node_label_key(owner_uid: str) -> str:
+    """The one label that an EdgeDeployment (by uid) writes on its nodes."""
+    return f"{names.NODE_LABEL_PREFIX}{text_hash(owner_uid, OWNER_LENGTH)}"
+
+
+def install_mark(installation: str) -> str:
+    """What tells this installation's node label values from those of another one in the same cluster."""
+    return text_hash(installation, INSTALL_LENGTH)
+
+
+def node_label_value(installation: str, workload: str) -> str:
+    """The value that makes a node run this workload."""
+    return f"{install_mark(installation)}-{workload}"
+
+
+def workload_of(installation: str, value: str) -> str | None:
+    """The workload that a node label's value names; ``None`` where another installation wrote it."""
+    mark, separator, workload = value.partition("-")
+    return workload if separator and mark == install_mark(installation) else None
+
+
+def owner_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """The controller reference that lets the garbage collector clean a child up with its owner."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }

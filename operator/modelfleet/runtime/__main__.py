@@ -1,0 +1,25 @@
+"""``python -m modelfleet.runtime <verb>``: the programs of the runtime image.
+
+Modules are imported only for the verb at hand: an init container that fetches must not pay for ONNX Runtime.
+"""
+
+import importlib
+import logging
+import sys
+from typing import Final
+
+VERBS: Final = ("fetch", "verify", "serve")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb and return its exit code; 2 on wrong usage."""
+    if len(arguments) != 1 or arguments[0] not in VERBS:
+        print(f"usage: python -m modelfleet.runtime {'|'.join(VERBS)}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    program = importlib.import_module(f"modelfleet.runtime.{arguments[0]}")
+    return int(program.main())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""Reading and writing files in any store fsspec knows, with errors sorted by what can be done about them.
+
+What a file's bytes must be is checked by the callers (``fetch``, ``verify``). Nothing here prints a credential or the
+query of a signed URL.
+"""
+
+import errno
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import fsspec
+
+from modelfleet.runtime import credentials
+from modelfleet.runtime.report import Refusal
+
+logger = logging.getLogger(__name__)
+
+BLOCK_BYTES: Final = 8 * 2**20
+"""Bytes of a ranged read; the most that is held in memory of a file."""
+
+_TRIES: Final = 5
+_FIRST_PAUSE_SECONDS: Final = 1.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A file being read."""
+
+    offset: int
+    """Where the first block starts: what was asked for, or 0 where the store cannot start in the middle."""
+    size: int | None
+    """Length of the whole file as the store states it."""
+    blocks: Iterator[bytes]
+
+
+def redact(uri: str) -> str:
+    """Return a URI that may be printed: without user, password, query and fragment."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@contextmanager
+def reading(uri: str, credentials_path: str | None, *, offset: int = 0, limit: int | None = None) -> Iterator[Stream]:
+    """Open a file for reading from an offset on.
+
+    No byte behind ``limit`` (a position in the file) is asked for. Raises Refusal with reason Unreachable, Unauthorized
+    or Invalid, also while the blocks are read; ``transient`` is set where trying again at once may help.
+    """
+    filesystem, path, access = _open(uri, credentials_path)
+    with _sorted_errors(uri, access):
+        if _protocol(uri) in ("http", "https"):
+            # size=1: fsspec shall not ask for it beforehand; that request hides the status of failures.
+            headers = {"Range": f"bytes={offset}-"} if offset else {}
+            with filesystem.open(path, "rb", block_size=0, size=1, headers=headers) as file:
+                response = file.r
+                start = offset if response.status == 206 else 0
+                length = response.content_length
+                size = start + length if length is not None else None
+                yield Stream(start, size, _until_empty(file, limit - start if limit is not None else None))
+        else:
+            size = filesystem.info(path)["size"]
+            yield Stream(offset, size, _ranges(filesystem, path, offset, _least(size, limit)))
+
+
+def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
+    """Write a file's content to the store, trying again a few times; Refusal as in ``reading``."""
+
+    def attempt() -> None:
+        filesystem, path, access = _open(uri, credentials_path)
+        # A store reached by HTTP takes files by PUT; fsspec would POST.
+        options = {"method": "put"} if _protocol(uri) in ("http", "https") else {}
+        with _sorted_errors(uri, access):
+            if _protocol(uri) == "file":
+                filesystem.makedirs(Path(path).parent, exist_ok=True)
+            if isinstance(source, bytes):
+                filesystem.pipe_file(path, source)
+            else:
+                filesystem.put_file(str(source), path, **options)
+
+    patiently(attempt)
+
+
+def patiently(attempt: Callable[[], Result], *, progressed: Callable[[], bool] = lambda: False) -> Result:
+    """Call until it succeeds, pausing 1, 2, 4, … s with jitter; gives up after five failures without progress.
+
+    Only transient Refusals are tried again; the last one is raised.
+    """
+    failures = 0
+    while True:
+        try:
+            return attempt()
+        except Refusal as refusal:
+            failures = 1 if progressed() else failures + 1
+            if not refusal.transient or failures >= _TRIES:
+                raise
+            pause = _FIRST_PAUSE_SECONDS * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1.5)
+            logger.warning("%s; trying again in %.1f s", refusal.message, pause)
+            time.sleep(pause)
+
+
+def _open(uri: str, credentials_path: str | None) -> tuple[Any, str, credentials.Access]:
+    protocol = _protocol(uri)
+    if "::" in uri:
+        raise Refusal("Invalid", f"{redact(uri)}: chained URLs are not supported")
+    access = credentials.load(protocol, Path(credentials_path) if credentials_path else None)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri, skip_instance_cache=True, **access.options)
+    except ImportError as error:
+        raise Refusal("Invalid", f"{redact(uri)}: this image has no driver for {protocol}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise Refusal("Invalid", f"{redact(uri)}: {_scrub(str(error), access)}") from None
+    return filesystem, path, access
+
+
+def _protocol(uri: str) -> str:
+    protocol = urlsplit(uri).scheme
+    if not protocol:
+        raise Refusal("Invalid", f"{uri} has no scheme: write for example s3://bucket/model.onnx")
+    return protocol
+
+
+@contextmanager
+def _sorted_errors(uri: str, access: credentials.Access) -> Iterator[None]:
+    """Turn what a driver raises into a Refusal; what the caller itself does with the blocks must raise Refusals."""
+    where = redact(uri)
+    try:
+        yield
+    except Refusal:
+        raise
+    except FileNotFoundError:
+        raise Refusal("Unreachable", f"{where}: not found in the store") from None
+    except PermissionError as error:
+        raise Refusal("Unauthorized", f"{where}: the store refused access: {_scrub(str(error), access)}") from None
+    except aiohttp.ClientResponseError as error:
+        raise _by_status(where, error.status) from None
+    except Exception as error:
+        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+            raise Refusal("Unauthorized", f"{where}: the store wants credentials: name a Secret for it") from None
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise Refusal("NoSpace", f"{where}: no space left on the device") from None
+        text = f"{type(error).__name__}: {_scrub(str(error), access)}"
+        raise Refusal("Unreachable", f"{where}: {text}", transient=True) from None
+
+
+def _by_status(where: str, status: int) -> Refusal:
+    if status in (401, 403):
+        return Refusal("Unauthorized", f"{where}: the store refused access (HTTP {status}): check the Secret")
+    if status in (404, 410):
+        return Refusal("Unreachable", f"{where}: not found in the store (HTTP {status})")
+    if status == 416:
+        return Refusal("SizeMismatch", f"{where}: the file in the store is shorter than expected")
+    busy = status >= 500 or status in (408, 425, 429)
+    return Refusal("Unreachable", f"{where}: the store answered HTTP {status}", transient=busy)
+
+
+def _scrub(text: str, access: credentials.Access) -> str:
+    for secret in access.secrets:
+        text = text.replace(secret, "***")
+    return re.sub(r"\?[^\s'\")]+", "?…", re.sub(r"//[^/@\s]+@", "//", text))
+
+
+def _ranges(filesystem: Any, path: str, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        block = filesystem.cat_file(path, start=start, end=min(start + BLOCK_BYTES, end))
+        if not block:
+            return
+        start += len(block)
+        yield block
+
+
+def _until_empty(file: Any, most: int | None) -> Iterator[bytes]:
+    while most is None or most > 0:
+        block = file.read(2**20 if most is None else min(2**20, most))
+        if not block:
+            return
+        if most is not None:
+            most -= len(block)
+        yield block
+
+
+def _least(size: int, limit: int | None) -> int:
+    return size if limit is None else min(size, limit)

@@ -1,0 +1,137 @@
+"""What the tests run on: nothing, a cluster for the chart alone, or the local cluster with the operator in it.
+
+Unit tests first, then integration, then e2e, so that the cheap ones speak first. A cluster that the run made is taken
+down with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e import cluster as clusters
+from e2e import install
+from e2e.cluster import programs
+from e2e.helm import NAMESPACE, Helm
+from e2e.kubectl import Kubectl
+
+GATEWAYS = 200
+_ORDER = ("unit", "integration", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order by folder, and mark by folder."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return _ORDER.index(folder)
+
+    items.sort(key=place)
+    for item in items:
+        folder = _ORDER[place(item)]
+        if folder != "unit":
+            item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints progress past pytest's capturing: a cold set-up takes minutes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def print_now(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  · {line}", end="", flush=True, file=sys.stderr)
+
+    return print_now
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """A cluster of the tests' own that nothing else shares: its programs and its kubeconfig."""
+
+    kubeconfig: Path
+    kubectl: Path
+    helm: Path
+
+
+@pytest.fixture(scope="session")
+def control_plane(say: Callable[[str], None]) -> Iterator[ControlPlane]:
+    """For tests of the chart itself: its policies, and its uninstallation, would disturb a shared cluster."""
+    name = f"chart-{os.getpid()}"
+    try:
+        up = clusters.up(name, report=say)
+        yield ControlPlane(up.kubeconfig, up.kubectl.program, programs.find("helm", say))
+    finally:
+        clusters.down(name, report=say)
+
+
+@pytest.fixture(scope="session")
+def cluster(say: Callable[[str], None]) -> Iterator[clusters.Cluster]:
+    """The local cluster: one real node, 200 simulated gateways, a store. The chart is not installed by this."""
+    kept = os.environ.get("MODELFLEET_TEST_CLUSTER", "")
+    name = kept or f"test-{os.getpid()}"
+    try:
+        up = clusters.up(name, gateways=GATEWAYS, report=say)
+        version = up.kubectl("version")
+        say(f"ran on: cluster {name} ({up.kind}), {' '.join(version.split())}, {GATEWAYS} simulated gateways")
+        yield up
+    finally:
+        if not kept:
+            clusters.down(name, report=say)
+
+
+@pytest.fixture(scope="session")
+def helm(cluster: clusters.Cluster, say: Callable[[str], None]) -> Helm:
+    """Helm, bound to the cluster."""
+    return install.helm(cluster, say)
+
+
+@pytest.fixture(scope="session")
+def images(cluster: clusters.Cluster, say: Callable[[str], None]) -> dict[str, str]:
+    """All images of this checkout, on the real node: names by target."""
+    return install.load_images(cluster, ("operator", "runtime", "train"), say)
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: clusters.Cluster, helm: Helm, images: dict[str, str], say: Callable[[str], None]) -> Kubectl:
+    """The chart installed with two replicas of the operator, ready; kubectl with every right."""
+    helm.install(*install.values(images, SETTINGS), "--wait", "--timeout=5m")
+    say("the operator is ready")
+    return cluster.kubectl
+
+
+SETTINGS = ("operator.sweepIntervalSeconds=5", "operator.logFormat=text")
+"""The tests wait for a sweep; a user's fleet has minutes."""
+
+
+@pytest.fixture
+def namespace(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own, with the store's Secret in it; deleted after the test."""
+    number = abs(hash(request.node.nodeid)) % 16**6
+    name = f"t-{number:06x}-{os.getpid()}"
+    cluster.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "store", "namespace": name},
+            "stringData": cluster.store.credentials,
+        },
+    )
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def kubectl(installed: Kubectl, namespace: str) -> Kubectl:
+    """kubectl with every right, in the test's namespace, the operator running."""
+    return installed.within(namespace)
+
+
+@pytest.fixture
+def operator_pods(installed: Kubectl) -> Kubectl:
+    """kubectl in the operator's own namespace."""
+    return installed.within(NAMESPACE)

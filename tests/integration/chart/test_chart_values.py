@@ -1,0 +1,134 @@
+"""What the chart renders: accepted by a real API server without a warning, and bad values refused with a reason."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.helm import CHART, NAMESPACE, Helm, HelmError
+from e2e.kubectl import Kubectl
+
+pytestmark = pytest.mark.integration
+
+EVERYTHING_ON: dict[str, Any] = {
+    "operator": {
+        "image": {"tag": "1.2.3", "digest": "sha256:" + "0" * 64},
+        "logFormat": "text",
+        "tolerations": [{"key": "infra", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "podLabels": {"team": "vision"},
+        "podAnnotations": {"plant.example/note": "yes"},
+    },
+    "imagePullSecrets": ["registry"],
+    "nodePools": {"cuda": {"nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}},
+    "admission": {"nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []}},
+    "networkPolicy": {"enabled": True},
+}
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [obj for obj in objects if obj["kind"] == kind]
+
+
+@pytest.fixture
+def everything_on(tmp_path: Any) -> str:
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(EVERYTHING_ON))
+    return f"--values={path}"
+
+
+def test_lint(chart_helm: Helm, everything_on: str) -> None:
+    chart_helm("lint", str(CHART), "--strict")
+    chart_helm("lint", str(CHART), "--strict", everything_on)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["defaults", "everything on"])
+def test_the_api_server_takes_it_without_a_warning(
+    chart_helm: Helm, chart_kubectl: Kubectl, everything_on: str, everything: bool
+) -> None:
+    words = [everything_on] if everything else []
+    objects = chart_helm.template(*words)
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    command = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+    chart_kubectl.within(NAMESPACE)(*command, "--warnings-as-errors", stdin=text)
+
+
+def test_the_operators_pod_is_restricted(chart_helm: Helm, chart_kubectl: Kubectl) -> None:
+    """It passes Pod Security Standard *restricted*, enforced by the API server."""
+    namespace = {"name": "restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    chart_kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
+    within = chart_kubectl.within("restricted")
+    within.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "modelfleet"}})
+    template = of_kind(chart_helm.template(), "Deployment")[0]["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"]["name"] = "operator"
+    within("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    refusal = within("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
+    assert "violates PodSecurity" in refusal
+
+
+def test_images(chart_helm: Helm) -> None:
+    digest = "sha256:" + "ab" * 32
+    objects = chart_helm.template(
+        "--set", f"operator.image.digest={digest},runtime.image.repository=registry.plant.example:5000/mf/runtime"
+    )
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    pod = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == f"modelfleet/operator:{version}@{digest}"
+    config = yaml.safe_load(of_kind(objects, "ConfigMap")[0]["data"]["config.yaml"])
+    assert config["runtimeImage"] == f"registry.plant.example:5000/mf/runtime:{version}"
+
+
+def test_the_configuration_file(chart_helm: Helm, everything_on: str) -> None:
+    """The names of the release are in it, and a changed one starts new pods."""
+    objects, changed = chart_helm.template(), chart_helm.template(everything_on)
+    config = yaml.safe_load(of_kind(changed, "ConfigMap")[0]["data"]["config.yaml"])
+    assert config["installationName"] == f"{NAMESPACE}/modelfleet"
+    assert config["namespace"] == NAMESPACE
+    assert config["nodePools"] == EVERYTHING_ON["nodePools"]
+    before, after = (
+        of_kind(each, "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]["modelfleet.dev/config-hash"]
+        for each in (objects, changed)
+    )
+    assert before != after
+
+
+def test_what_can_be_left_out(chart_helm: Helm) -> None:
+    off = "crds.install=false,rbac.userRoles=false,admission.enabled=false,operator.replicas=1"
+    kinds = {obj["kind"] for obj in chart_helm.template("--set", off)}
+    assert not kinds & {"CustomResourceDefinition", "ValidatingAdmissionPolicy", "PodDisruptionBudget"}
+    assert len(of_kind(chart_helm.template("--set", off), "ClusterRole")) == 1
+
+
+def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None:
+    words = ("--set", "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus")
+    objects = chart_helm.template(*words)
+    monitor, service = of_kind(objects, "ServiceMonitor")[0], of_kind(objects, "Service")[0]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("operator.replicas=0", "/operator/replicas"),
+        ("operator.replica=2", "'replica' not allowed"),
+        ("operators.replicas=2", "'operators' not allowed"),
+        ("operator.image.digest=sha256:12", "/operator/image/digest"),
+        ("runtime.image.repository=Runtime:1", "/runtime/image/repository"),
+        ("operator.logLevel=loud", "/operator/logLevel"),
+        ("operator.resyncSeconds=1", "/operator/resyncSeconds"),
+        ("crds.install=perhaps", "/crds/install"),
+        ("nodePools.CUDA.nodeSelector.a=b", "CUDA"),
+        ("nodePools.cuda.selector.a=b", "'selector' not allowed"),
+        ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
+        ("networkPolicy.apiServerPorts[0]=70000", "/networkPolicy/apiServerPorts/0"),
+    ],
+)
+def test_bad_values_are_refused(chart_helm: Helm, value: str, message: str) -> None:
+    with pytest.raises(HelmError, match=message):
+        chart_helm.template("--set", value)

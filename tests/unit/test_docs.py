@@ -1,0 +1,48 @@
+"""The documentation speaks of what is there: links lead somewhere, commands and tables agree with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "charts/**/*.md") for path in ROOT.glob(pattern)
+)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+PATH = re.compile(r"`((?:operator|charts|docs|tests|examples|crds|e2e|requirements|\.ci)/[^`\s<>*{]*)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    targets = {page.parent / link for link in LINK.findall(text) if "://" not in link}
+    targets |= {ROOT / path for path in PATH.findall(text)}
+    assert sorted(str(target) for target in targets if not target.exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_make_has_every_command_that_is_named(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE))
+    assert named <= targets
+
+
+def test_the_table_of_rights_is_the_charts() -> None:
+    """``docs/security.md`` lists the resources and verbs of the operator's roles, no more and no fewer."""
+    template = (ROOT / "charts" / "modelfleet" / "templates" / "rbac.yaml").read_text()
+    roles = [yaml.safe_load(re.sub(r"{{.*?}}", "x", part)) for part in template.split("\n---\n")]
+    granted: dict[str, set[str]] = {}
+    for role in roles:
+        for rule in role.get("rules", []):
+            for resource in rule["resources"]:
+                key = "status" if resource.endswith("/status") else resource
+                granted.setdefault(key, set()).update(rule["verbs"])
+    text = (ROOT / "docs" / "security.md").read_text()
+    section = text.split("## The operator's rights")[1].split("\n## ")[0]
+    documented: dict[str, set[str]] = {}
+    for cells in re.findall(r"^\|(.+?)\|(.+?)\|", section, flags=re.MULTILINE)[2:]:
+        for resource in re.findall(r"`/?([a-z]+)`", cells[0]):
+            documented.setdefault(resource, set()).update(verb.strip() for verb in cells[1].split(","))
+    assert documented == granted
