@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from e2e import cluster as clusters
 from e2e import install, oip, project
+from e2e.cluster import choice as clusters
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.folders import DEFAULT_NAME
 from e2e.kubectl import Kubectl, condition, is_true
 from e2e.progress import Progress
 
 NAMESPACE = "vision"
-POOLS = ("gateways-cuda", "gateways-arm", "gateways-x86")
 
 
 class Broken(AssertionError):
@@ -38,7 +39,7 @@ def check(claim: bool, otherwise: str) -> None:
 class Demo:
     """What the steps hand on to each other."""
 
-    cluster: clusters.Cluster
+    namespace: str
     progress: Progress
     kubectl: Kubectl
     files: project.Files
@@ -49,7 +50,7 @@ class Demo:
 
     def train(self) -> None:
         """Apply the TrainingJob and watch it: three steps, the gate, the registered ModelVersion."""
-        job = project.training_job(NAMESPACE, self.files, self.dataset)
+        job = project.training_job(self.namespace, self.files, self.dataset)
         name = job["metadata"]["name"]
         self.kubectl.apply(job)
         self.progress.keep("kubectl apply -f examples/defect-inspection/trainingjob.yaml")
@@ -91,7 +92,7 @@ class Demo:
 
     def roll_out(self) -> None:
         """The EdgeDeployment over all pools, wave by wave."""
-        self.kubectl.apply(project.edge_deployment(NAMESPACE, self.model_version))
+        self.kubectl.apply(project.edge_deployment(self.namespace, self.model_version))
         self.progress.keep("kubectl apply -f examples/defect-inspection/edgedeployment.yaml")
 
         def seen(observed: dict[str, Any]) -> None:
@@ -118,7 +119,9 @@ class Demo:
         check(answer.version == version, f"version {answer.version} answered, not {version}")
         for name, tensor in expected.items():
             check(np.array_equal(answer.outputs[name], tensor), f"output {name} differs from the offline one")
-        self.progress.keep(f"POST {base}/v2/models/defect-detector/infer → version {answer.version}, equal offline ({artifact})")
+        self.progress.keep(
+            f"POST {base}/v2/models/defect-detector/infer → version {answer.version}, equal offline ({artifact})"
+        )
 
     def serving_artifact(self) -> str:
         """The artifact of the routed pods."""
@@ -178,7 +181,7 @@ class Demo:
             {
                 "apiVersion": "modelfleet.dev/v1alpha1",
                 "kind": "ModelVersion",
-                "metadata": {"name": name, "namespace": NAMESPACE},
+                "metadata": {"name": name, "namespace": self.namespace},
                 "spec": {"model": "defect-detector", "version": version, "artifacts": artifacts},
             }
         )
@@ -206,24 +209,22 @@ class Demo:
         self.ask(serving)
 
 
-def run(name: str, gateways: int, progress: Progress) -> None:
-    """The whole demo. Raises :class:`Broken` or ``NotReached`` where the product falls short."""
-    began = time.monotonic()
-    with progress.phase(f"A cluster with {gateways} gateways"):
-        cluster = clusters.up(name, gateways=gateways, report=progress.say)
-    with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):
-        install.install(cluster, ("operator", "runtime", "train"), progress)
+def tell(cluster: Cluster, progress: Progress, namespace: str = NAMESPACE) -> Demo:
+    """The flow, on a cluster where modelfleet is installed; starts over in a fresh namespace.
+
+    Raises :class:`Broken` or ``NotReached`` where the product falls short.
+    """
     kubectl = cluster.kubectl
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
-    kubectl("create", "namespace", NAMESPACE)
+    kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
+    kubectl("create", "namespace", namespace)
     files = project.Files(cluster.store)
     with progress.phase("A dataset: surface images, drawn by a seeded script"):
         with tempfile.TemporaryDirectory() as scratch:
             dataset = project.draw_dataset(files, Path(scratch))
-        kubectl.apply(files.secret(NAMESPACE))
+        kubectl.apply(files.secret(namespace))
         progress.keep(f"{dataset.uri}  sha256:{dataset.sha256[:16]}…")
-    demo = Demo(cluster, progress, kubectl.within(NAMESPACE), files, dataset)
-    version = project.training_job(NAMESPACE, files, dataset)["spec"]["version"]
+    demo = Demo(namespace, progress, kubectl.within(namespace), files, dataset)
+    version = project.training_job(namespace, files, dataset)["spec"]["version"]
     with progress.phase("A TrainingJob: preprocess → train (two pods, torchrun, gloo) → evaluate → gate"):
         demo.train()
     with progress.phase("The ModelVersion, hashed in the cluster"):
@@ -236,13 +237,25 @@ def run(name: str, gateways: int, progress: Progress) -> None:
         demo.tampered_in_store(version)
     with progress.phase("Tampered after the cluster's check: refused on the device"):
         demo.tampered_on_the_way(version)
-    progress.show("kubectl get mv,tj,ed -n vision", demo.kubectl("get", "mv,tj,ed"))
-    clean = "make clean" if name == clusters.DEFAULT_NAME else f"make clean NAME={name}"
+    progress.show(f"kubectl get mv,tj,ed -n {namespace}", demo.kubectl("get", "mv,tj,ed"))
+    return demo
+
+
+def run(name: str, gateways: int, progress: Progress) -> None:
+    """The whole demo: the cluster, modelfleet, the flow, and where to look further."""
+    began = time.monotonic()
+    with progress.phase(f"A cluster with {gateways} gateways"):
+        cluster = clusters.up(name, gateways=gateways, report=progress.say)
+        progress.keep(f"export KUBECONFIG={cluster.kubeconfig}")
+    with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):
+        install.install(cluster, (*install.TARGETS, "train"), progress)
+    tell(cluster, progress)
+    clean = "make clean" if name == DEFAULT_NAME else f"make clean NAME={name}"
     progress.console.print(
         f"\n[bold green]Done[/] in {time.monotonic() - began:.0f} s. All of it is still there to look at:\n"
         f"  export KUBECONFIG={cluster.kubeconfig}\n"
-        "  kubectl get mv,tj,ed -n vision\n"
-        "  kubectl describe ed line-a -n vision\n"
+        f"  kubectl get mv,tj,ed -n {NAMESPACE}\n"
+        f"  kubectl describe ed line-a -n {NAMESPACE}\n"
         "  kubectl explain edgedeployment.spec.strategy\n"
         f"and [bold]{clean}[/] removes it.",
         soft_wrap=True,
@@ -252,7 +265,7 @@ def run(name: str, gateways: int, progress: Progress) -> None:
 def main() -> int:
     """Entry point of ``python -m e2e.demo``."""
     parser = argparse.ArgumentParser(prog="e2e.demo", description=__doc__)
-    parser.add_argument("--name", default=clusters.DEFAULT_NAME, help="cluster to run in")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="cluster to run in")
     parser.add_argument("--gateways", type=int, default=200, help="simulated gateways")
     options = parser.parse_args()
     progress = Progress()

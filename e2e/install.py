@@ -7,9 +7,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
-from e2e import cluster as clusters
+from e2e.cluster import choice as clusters
 from e2e.cluster import images, programs
+from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import Report
+from e2e.cluster.folders import DEFAULT_NAME
 from e2e.helm import Helm
 from e2e.progress import Progress
 
@@ -17,12 +19,12 @@ TARGETS = ("operator", "runtime")
 """The images that the operator itself needs; the demo adds ``train``."""
 
 
-def helm(cluster: clusters.Cluster, report: Report = lambda _: None) -> Helm:
+def helm(cluster: Cluster, report: Report = lambda _: None) -> Helm:
     """The real Helm, bound to the cluster."""
     return Helm(programs.find("helm", report), cluster.kubeconfig)
 
 
-def load_images(cluster: clusters.Cluster, targets: Iterable[str], report: Report) -> dict[str, str]:
+def load_images(cluster: Cluster, targets: Iterable[str], report: Report) -> dict[str, str]:
     """Build the images, or find them built, and import them into the cluster: their names by target."""
     built = images.build(targets, report)
     for image in built.values():
@@ -42,7 +44,7 @@ def values(names: dict[str, str], settings: Sequence[str] = ()) -> list[str]:
     return words
 
 
-def install(cluster: clusters.Cluster, targets: Iterable[str], progress: Progress, settings: Sequence[str] = ()) -> None:
+def install(cluster: Cluster, targets: Iterable[str], progress: Progress, settings: Sequence[str] = ()) -> None:
     """Build, import, install the chart or upgrade it, and wait until the operator is ready."""
     names = load_images(cluster, targets, progress.say)
     progress.say("helm upgrade --install modelfleet charts/modelfleet")
@@ -58,7 +60,7 @@ def install(cluster: clusters.Cluster, targets: Iterable[str], progress: Progres
 def main() -> int:
     """Entry point of ``python -m e2e.install``."""
     parser = argparse.ArgumentParser(prog="e2e.install", description=__doc__)
-    parser.add_argument("--name", default=clusters.DEFAULT_NAME, help="cluster to install into")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="cluster to install into")
     options = parser.parse_args()
     progress = Progress()
     with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):

@@ -87,9 +87,7 @@ def commit() -> tuple[str, str]:
     """Repository and full commit of this checkout: what the step images were built from."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
     remotes = git("remote").split()
     repository = git("remote", "get-url", remotes[0]) if remotes else ROOT.as_uri()

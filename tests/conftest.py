@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e import cluster as clusters
 from e2e import install
+from e2e.cluster import choice as clusters
 from e2e.cluster import programs
+from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
 
@@ -69,7 +70,7 @@ def control_plane(say: Callable[[str], None]) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="session")
-def cluster(say: Callable[[str], None]) -> Iterator[clusters.Cluster]:
+def cluster(say: Callable[[str], None]) -> Iterator[Cluster]:
     """The local cluster: one real node, 200 simulated gateways, a store. The chart is not installed by this."""
     kept = os.environ.get("MODELFLEET_TEST_CLUSTER", "")
     name = kept or f"test-{os.getpid()}"
@@ -84,31 +85,31 @@ def cluster(say: Callable[[str], None]) -> Iterator[clusters.Cluster]:
 
 
 @pytest.fixture(scope="session")
-def helm(cluster: clusters.Cluster, say: Callable[[str], None]) -> Helm:
+def helm(cluster: Cluster, say: Callable[[str], None]) -> Helm:
     """Helm, bound to the cluster."""
     return install.helm(cluster, say)
 
 
 @pytest.fixture(scope="session")
-def images(cluster: clusters.Cluster, say: Callable[[str], None]) -> dict[str, str]:
+def images(cluster: Cluster, say: Callable[[str], None]) -> dict[str, str]:
     """All images of this checkout, on the real node: names by target."""
     return install.load_images(cluster, ("operator", "runtime", "train"), say)
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: clusters.Cluster, helm: Helm, images: dict[str, str], say: Callable[[str], None]) -> Kubectl:
+def installed(cluster: Cluster, helm: Helm, images: dict[str, str], say: Callable[[str], None]) -> Kubectl:
     """The chart installed with two replicas of the operator, ready; kubectl with every right."""
     helm.install(*install.values(images, SETTINGS), "--wait", "--timeout=5m")
     say("the operator is ready")
     return cluster.kubectl
 
 
-SETTINGS = ("operator.sweepIntervalSeconds=5", "operator.logFormat=text")
+SETTINGS = ("operator.sweepIntervalSeconds=5", "operator.logFormat=plain")
 """The tests wait for a sweep; a user's fleet has minutes."""
 
 
 @pytest.fixture
-def namespace(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own, with the store's Secret in it; deleted after the test."""
     number = abs(hash(request.node.nodeid)) % 16**6
     name = f"t-{number:06x}-{os.getpid()}"
@@ -127,11 +128,11 @@ def namespace(cluster: clusters.Cluster, request: pytest.FixtureRequest) -> Iter
 
 @pytest.fixture
 def kubectl(installed: Kubectl, namespace: str) -> Kubectl:
-    """kubectl with every right, in the test's namespace, the operator running."""
+    """Kubectl with every right, in the test's namespace, the operator running."""
     return installed.within(namespace)
 
 
 @pytest.fixture
 def operator_pods(installed: Kubectl) -> Kubectl:
-    """kubectl in the operator's own namespace."""
+    """Kubectl in the operator's own namespace."""
     return installed.within(NAMESPACE)

@@ -45,7 +45,7 @@ class Authority:
         self.certificate.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, file: str, user: str, groups: Iterable[str] = (), addresses: Iterable[str] = ()) -> KeyPair:
-        """A key pair for a client (its user and groups) and, with ``addresses`` (names or IPs), for a server as well."""
+        """A key pair for a client, with its user and groups, and for a server at ``addresses`` (names or IPs)."""
         key = ec.generate_private_key(ec.SECP256R1())
         draft = (
             _draft(_name(user, groups), self._name, key)

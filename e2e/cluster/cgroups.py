@@ -46,9 +46,7 @@ def pids(name: str, root: Path = ROOT) -> list[int]:
 
 def remove(name: str, root: Path = ROOT) -> None:
     """End what still runs in the cgroup and remove it."""
-    left = pids(name, root)
-    processes.kill(left)
-    processes.wait_for_end(left)
+    processes.kill(pids(name, root))
     for top in _folders(name, root):
         for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
             _remove_empty(folder)

@@ -7,6 +7,8 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import ClusterError, Report, timed_lines
 from e2e.cluster.folders import DEFAULT_NAME, Folder
 
+__all__ = ["DEFAULT_NAME", "Cluster", "Wish", "connect", "down", "is_whole", "pick", "up"]
+
 Wish = Literal["auto", "existing", "kind", "local"]
 
 
@@ -16,7 +18,7 @@ def pick(name: str, wish: Wish) -> state.Kind:
     if now is not None:
         if wish not in ("auto", now.kind):
             raise ClusterError(
-                f"cluster {name!r} is there and is of kind {now.kind!r}, not {wish!r}: take it down first, or choose a NAME"
+                f"cluster {name!r} is of kind {now.kind!r}, not {wish!r}: take it down first, or choose another name"
             )
         return now.kind
     if wish != "auto":

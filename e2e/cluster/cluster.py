@@ -22,7 +22,7 @@ class Cluster:
     gateways: Gateways
     store: Store
     import_image: Callable[[Path], None]
-    """Puts the images of an OCI archive where the cluster's real nodes find them, under the archive's names for them."""
+    """Puts the images of an OCI archive on the cluster's real node, under the names that the archive gives them."""
     audit_log: Path | None
     """The API server's audit log as JSON lines; ``None`` where we may not see it."""
 

@@ -13,7 +13,7 @@ class ClusterError(RuntimeError):
     """Something about the cluster cannot be done; the message says what, and what to do about it."""
 
 
-class TimedOut(ClusterError):
+class TimedOutError(ClusterError):
     """A state did not come about in time."""
 
 
@@ -51,13 +51,13 @@ def wait_until(
 ) -> None:
     """Poll ``reached`` ten times a second; ``check`` may raise to end the wait early.
 
-    Raises ``TimedOut`` after ``timeout`` seconds.
+    Raises ``TimedOutError`` after ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     while not reached():
         check()
         if time.monotonic() > deadline:
-            raise TimedOut(f"waited {timeout:.0f} s for {what}")
+            raise TimedOutError(f"waited {timeout:.0f} s for {what}")
         time.sleep(0.1)
 
 

@@ -180,7 +180,7 @@ def is_ready(url: str, authority: Path) -> bool:
 
 
 def kubectl(kubeconfig: Path, report: Report = lambda _: None) -> Kubectl:
-    """kubectl for a cluster."""
+    """The kubectl that fits, bound to a cluster."""
     return Kubectl(program=programs.find("kubectl", report), kubeconfig=kubeconfig)
 
 

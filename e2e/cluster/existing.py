@@ -48,7 +48,7 @@ def down(name: str, report: Report) -> None:
         processes.Processes(folder).kill_all()
         if folder.root.exists():
             shutil.rmtree(folder.root)
-    (CLUSTERS / f".{name}.lock").unlink(missing_ok=True)
+        (CLUSTERS / f".{name}.lock").unlink()
     report(f"cluster {name}: is as it was")
 
 

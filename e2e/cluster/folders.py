@@ -1,6 +1,6 @@
 """Where everything of a cluster lies, and the names that its parts bear on the host.
 
-All of it follows from the cluster's name alone, so ``down`` finds what to remove after a crash and without a state file.
+All of it follows from the cluster's name alone, so ``down`` finds what to remove after a crash, without any record.
 """
 
 import hashlib

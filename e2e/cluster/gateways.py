@@ -28,14 +28,14 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class GatewayPool:
-    """A pool's hardware. ``extra`` gives the labels and resources of its n-th gateway on top."""
+    """A pool's hardware. ``variant`` gives the further labels and resources of its n-th gateway."""
 
     name: str
     percent: int
     architecture: str
     cpu: str
     memory: str
-    extra: Callable[[int], tuple[Mapping[str, str], Mapping[str, str]]]
+    variant: Callable[[int], tuple[Mapping[str, str], Mapping[str, str]]]
 
 
 def _cuda(number: int) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -64,7 +64,7 @@ POOLS = (
 def node(pool: GatewayPool, number: int, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The Node object of a pool's gateway, Ready from the start."""
     name = f"gw-{pool.name}-{number:04d}"
-    extra_labels, extra_resources = pool.extra(number)
+    extra_labels, extra_resources = pool.variant(number)
     resources = {"cpu": pool.cpu, "memory": pool.memory, "ephemeral-storage": "100Gi", "pods": "110", **extra_resources}
     return {
         "apiVersion": "v1",

@@ -38,7 +38,7 @@ def check(report: Report) -> None:
         )
     if any(CACHE.is_relative_to(folder) for folder in _SHADOWED):
         raise ClusterError(
-            f"{CACHE} lies in a folder that the node sees its own in place of ({', '.join(_SHADOWED)}): set HOME elsewhere"
+            f"{CACHE} lies in a folder that the node has its own of ({', '.join(_SHADOWED)}): set HOME elsewhere"
         )
     missing = missing_packages()
     if missing:

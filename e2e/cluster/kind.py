@@ -10,7 +10,7 @@ import shutil
 
 import yaml
 
-from e2e.cluster import control_plane, processes, programs, state
+from e2e.cluster import control_plane, processes, state
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import ClusterError, Report, run, succeeds, wait_until
 from e2e.cluster.folders import CLUSTERS, Folder
@@ -44,7 +44,7 @@ def down(name: str, report: Report) -> None:
     """Delete the kind cluster and what stands beside it."""
     with state.locked(CLUSTERS / f".{name}.lock"):
         _remove(Folder(name))
-    (CLUSTERS / f".{name}.lock").unlink(missing_ok=True)
+        (CLUSTERS / f".{name}.lock").unlink()
     report(f"kind cluster {name}: is gone")
 
 
@@ -68,7 +68,7 @@ def connect(name: str) -> Cluster:
 def is_whole(folder: Folder) -> bool:
     """Whether kind knows the cluster and its API server is ready."""
     known = is_available() and folder.name in run("kind", "get", "clusters").split()
-    return known and succeeds("kubectl", "--kubeconfig", folder.kubeconfig, "get", "--raw", "/readyz")
+    return known and succeeds(*control_plane.kubectl(folder.kubeconfig).command("get", "--raw", "/readyz"))
 
 
 def configuration(folder: Folder) -> str:
@@ -128,13 +128,12 @@ def _make(folder: Folder, report: Report) -> None:
         "kind", "create", "cluster", "--name", folder.name, "--config", own, "--kubeconfig", folder.kubeconfig,
         "--wait", "180s", *(("--image", image) if image else ()),
     )  # fmt: skip
-    # kind taints a control plane that is not alone; alone it does not, and older versions need no help either.
     kubectl = control_plane.kubectl(folder.kubeconfig, report)
     control_plane.wait_for_namespace(kubectl)
     wait_until(lambda: bool(_gateway()), "the address of the kind network", 10)
     with state.changing(folder) as changed:
         changed.store_address = _gateway()
-    report(f"kind cluster {folder.name}: Ready, {programs.KUBERNETES_VERSION} programs beside it")
+    report(f"kind cluster {folder.name}: Ready")
 
 
 def _gateway() -> str:

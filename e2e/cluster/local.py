@@ -1,7 +1,7 @@
 """The local cluster: host processes, one real node and simulated gateways, all of it gone after ``down``.
 
 ``up`` writes down what it starts as it starts it. ``down`` needs none of that to find the namespace, the links and the
-cgroup, whose names follow from the cluster's; so it removes a half-made cluster, or one whose processes were killed, too.
+cgroup, whose names follow from the cluster's: it also removes one that was half made or whose processes were killed.
 """
 
 import secrets
@@ -43,7 +43,7 @@ def down(name: str = DEFAULT_NAME, report: Report | None = None) -> None:
     folder = Folder(name)
     with state.locked(CLUSTERS / f".{name}.lock"):
         _remove(folder)
-    (CLUSTERS / f".{name}.lock").unlink(missing_ok=True)
+        (CLUSTERS / f".{name}.lock").unlink()
     (report or timed_lines())(f"cluster {name}: is gone")
 
 
@@ -129,10 +129,7 @@ def _claim(folder: Folder) -> network.Network:
 def _remove(folder: Folder) -> None:
     own = processes.Processes(folder)
     own.kill_all()
-    left = processes.of_network_namespace(folder.network_namespace)
-    processes.kill(left)
-    processes.wait_for_end(left)
-    # With the last process of the node's mount namespace all its mounts are gone; pods are in the cgroup.
+    # Pods are left, in their cgroup; with the last process of the node's mount namespace all mounts in it are gone.
     node.Node(folder, network.Network(0), own).remove()
     network.remove(folder)
     if folder.root.exists():

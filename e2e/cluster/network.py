@@ -79,7 +79,7 @@ def free_index(taken: set[int]) -> int:
     ]
     for index in range(RANGES):
         claimed = Network(index).range
-        # A /8 of a corporate network is routed elsewhere; only a more exact route than that says that somebody is there.
+        # A whole company routes 10.0.0.0/8 somewhere; only a more exact route says that a range is in use.
         if index not in taken and not any(claimed.overlaps(route) for route in routes if route.prefixlen > 8):
             return index
     raise ClusterError(f"none of the {RANGES} ranges from 10.160.0.0/16 on is free: take a cluster down first")

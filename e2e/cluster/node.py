@@ -82,6 +82,9 @@ class Node:
     def import_image(self, archive: Path) -> None:
         """Put the images of an OCI archive into the node, under the names that the archive gives them."""
         inside = self._inside()
+        listed = run(*inside, "ctr", "--namespace", "k8s.io", "images", "list")
+        if all(f"{name} " in listed and digest in listed for name, digest in oci.images(archive).items()):
+            return
         with archive.open("rb") as content:
             # Fed through standard input: the node sees other files under /run, /var/lib and /var/log.
             run_with_input([*inside, "ctr", "--namespace", "k8s.io", "images", "import", "-"], content.fileno())
@@ -96,11 +99,11 @@ class Node:
 
     @property
     def _node_etc(self) -> Path:
-        """The configuration of what sees the node's own /run: on the host's side …"""
+        """The configuration of what sees the node's own /run, as the host sees it."""
         return self.folder.node / "run" / "modelfleet"
 
     _SEEN = Path("/run/modelfleet")
-    """… and on the node's."""
+    """The same as the node sees it."""
 
     def _inside(self) -> list[str]:
         """What to put before a command so that it runs on the node."""

@@ -1,6 +1,6 @@
 """An OCI image archive from a single static program, without any image tool.
 
-Enough for the pod sandbox and for the cluster's own tests; the product's images come from its Dockerfile, see ``images``.
+Enough for the pod sandbox and for the cluster's own tests; the product's images come from its Dockerfile.
 """
 
 import hashlib
@@ -54,6 +54,20 @@ def write_archive(path: Path, name: str, program: Path, command: Sequence[str], 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_tar(files, mode=0o644))
     return path
+
+
+def images(archive: Path) -> dict[str, str]:
+    """The names of the images in an OCI archive, each with the digest that its name stands for."""
+    with tarfile.open(archive) as content:
+        index = content.extractfile("index.json")
+        manifests = json.load(index)["manifests"] if index else []
+    found = {}
+    for manifest in manifests:
+        notes = manifest.get("annotations", {})
+        name = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
+        if name:
+            found[name] = manifest["digest"]
+    return found
 
 
 def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:

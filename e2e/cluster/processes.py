@@ -1,6 +1,7 @@
 """The host processes of a cluster: started apart from the caller, noted in the state, ended exactly.
 
-A process is ended through a pidfd whose start time was compared first: never by name, never somebody else's.
+A process is ended through a pidfd that was compared first with its start time or with the mark in its environment:
+never by name, never somebody else's.
 """
 
 import contextlib
@@ -8,12 +9,15 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from e2e.cluster import state
-from e2e.cluster.commands import ClusterError, run, wait_until
+from e2e.cluster.commands import ClusterError, wait_until
 from e2e.cluster.folders import Folder
+
+# In the environment of every process of a cluster, and of those that these start in turn.
+_MARK = "MODELFLEET_CLUSTER_TOKEN"
 
 _children: list["subprocess.Popen[bytes]"] = []
 
@@ -34,7 +38,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **(environment or {}), _MARK: self.folder.token},
                 cwd="/",
                 start_new_session=True,
             )
@@ -67,12 +71,13 @@ class Processes:
             _end(record, signal.SIGKILL, 10.0)
 
     def kill_all(self) -> None:
-        """End every part at once, without asking: what they leave behind is removed with the cluster."""
-        now = state.load(self.folder)
-        for record in now.processes.values() if now else []:
-            _end(record, signal.SIGKILL, 0.0)
-        for record in now.processes.values() if now else []:
-            _end(record, signal.SIGKILL, 10.0)
+        """End every part and whatever the parts started, at once and without asking; needs no record of them."""
+        mark = f"{_MARK}={self.folder.token}".encode()
+
+        def left() -> list[int]:
+            return [pid for pid in _pids() if _kill_if(pid, lambda pid: mark in _environment(pid))]
+
+        wait_until(lambda: not left(), f"the processes of cluster {self.folder.name} to end", 20)
 
     def log(self, part: str) -> Path:
         """The log of a part."""
@@ -90,25 +95,43 @@ class Processes:
             )
 
 
-def of_network_namespace(name: str) -> list[int]:
-    """The pids of the processes in a named network namespace; none when there is no such namespace."""
+def kill(pids: Iterable[int]) -> None:
+    """End processes that are known to be ours by the cgroup they are in, and wait for their end."""
+    left = list(pids)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(_started(pid) for pid in left), "processes to end", 20)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _environment(pid: int) -> list[bytes]:
     try:
-        return [int(pid) for pid in run("ip", "netns", "pids", name).split()]
-    except ClusterError:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is not ours to look at
         return []
 
 
-def kill(pids: Iterable[int]) -> None:
-    """End processes that are known to be ours by the namespace or cgroup they are in."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def wait_for_end(pids: Iterable[int]) -> None:
-    """Wait until none of these processes is left."""
-    left = list(pids)
-    wait_until(lambda: not any(_started(pid) for pid in left), "processes to end", 20)
+def _kill_if(pid: int, ours: Callable[[int], bool]) -> bool:
+    """Kill a process if it is ours; whether it was. Through the pidfd, the one killed is the one that was looked at."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not ours(pid):
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    else:
+        _reap(pid)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _end(record: state.ProcessRecord, number: signal.Signals, grace: float) -> bool:

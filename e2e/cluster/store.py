@@ -89,7 +89,7 @@ class Store:
                 "--health=/health",
                 "posix",
                 self.folder,
-            ],  # fmt: skip
+            ],
             # In the environment, because anybody on the host may read command lines.
             environment={"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key},
         )

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelfleet.cluster.view import View
+from modelfleet.reconcile.metrics import Metrics
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "charts/**/*.md") for path in ROOT.glob(pattern)
@@ -46,3 +49,13 @@ def test_the_table_of_rights_is_the_charts() -> None:
         for resource in re.findall(r"`/?([a-z]+)`", cells[0]):
             documented.setdefault(resource, set()).update(verb.strip() for verb in cells[1].split(","))
     assert documented == granted
+
+
+def test_the_table_of_metrics_is_the_operators() -> None:
+    """``docs/operations.md`` lists what the operator exposes, no more and no less."""
+    view = View()
+    exposed = set()
+    for family in Metrics(view, lambda: 0).registry.collect():
+        exposed.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    table = (ROOT / "docs" / "operations.md").read_text()
+    assert set(re.findall(r"^\| `(modelfleet_[a-z_]+)` \|", table, flags=re.MULTILINE)) == exposed

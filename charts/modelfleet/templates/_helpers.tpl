@@ -35,15 +35,19 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
 
 {{/* The operator's configuration file; modelfleet/settings.py says what each field means. */}}
 {{- define "modelfleet.config" -}}
+{{- $operator := .Values.operator -}}
 {{- toYaml (dict
   "installationName" (printf "%s/%s" .Release.Namespace .Release.Name)
   "namespace" .Release.Namespace
   "runtimeImage" (include "modelfleet.image" (dict "image" .Values.runtime.image "root" .))
   "imagePullPolicy" .Values.runtime.image.pullPolicy
-  "leaseName" (include "modelfleet.fullname" .)
-  "workers" .Values.operator.workers
-  "resyncSeconds" .Values.operator.resyncSeconds
-  "sweepIntervalSeconds" .Values.operator.sweepIntervalSeconds
   "nodePools" .Values.nodePools
+  "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
+  "workers" $operator.workers
+  "resyncSeconds" $operator.resyncSeconds
+  "auditSeconds" $operator.auditSeconds
+  "sweepIntervalSeconds" $operator.sweepIntervalSeconds
+  "logFormat" $operator.logFormat
+  "logLevel" $operator.logLevel
 ) -}}
 {{- end -}}

@@ -76,11 +76,13 @@ class Pool(Contract):
             "!has(self.replicas) || self.placement == 'Replicas'",
             "replicas needs placement: Replicas; with EveryNode each node of the pool gets one pod",
             lambda self: self.replicas is None or self.placement == "Replicas",
+            field="replicas",
         ),
         Rule(
             "size(self.nodeSelector) > 0",
             "nodeSelector must have at least one label: a pool names its nodes",
             lambda self: len(self.node_selector) > 0,
+            field="nodeSelector",
         ),
     )
 
@@ -146,6 +148,7 @@ class EdgeDeploymentSpec(Contract):
             " wave.pools.all(name, self.pools.exists(pool, pool.name == name)))",
             "strategy.waves[].pools must be names of pools of this deployment",
             _waves_name_pools,
+            field="strategy.waves",
         ),
     )
 

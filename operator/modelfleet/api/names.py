@@ -43,3 +43,6 @@ NODE_LABEL_PREFIX: Final = "node.modelfleet.dev/"
 
 SCHEMA_HASH_ANNOTATION: Final = f"{GROUP}/schema-hash"
 """On our CustomResourceDefinitions: the hash of the schema they were generated from; readyz compares it."""
+
+APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
+"""On children that are applied: the hash of what was stated, so that a field no longer stated is noticed."""

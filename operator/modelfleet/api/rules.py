@@ -31,9 +31,13 @@ class Rule:
     check: Callable[[Any], bool] | None = None
     """The same condition in Python; ``None`` for a transition rule (one that speaks of ``oldSelf``)."""
 
+    field: str = ""
+    """JSON name of the field below the value that the API server blames; empty: the value itself."""
+
     def validation(self) -> dict[str, str]:
         """The rule as an entry of ``x-kubernetes-validations``."""
-        return {"rule": self.cel, "message": self.message}
+        path = {"fieldPath": f".{self.field}"} if self.field else {}
+        return {"rule": self.cel, "message": self.message, **path}
 
 
 def matches(pattern: str, message: str) -> Rule:
@@ -73,6 +77,11 @@ def enforce(rules: Iterable[Rule], value: Any) -> None:
             raise PydanticCustomError("rule", cast("Any", rule.message))
 
 
+def _without_nulls(value: Any) -> Any:
+    """A map without its null entries, anything else as it is."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
 class Contract(BaseModel):
     """Base of every type of the contract.
 
@@ -95,9 +104,9 @@ class Contract(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
+        if not isinstance(value, dict):
+            return value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
 
     @model_validator(mode="after")
     def _enforce_rules(self) -> "Contract":
@@ -177,6 +186,7 @@ def immutable(*fields: str, remedy: str) -> tuple[Rule, ...]:
         Rule(
             f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
             f"{field} is immutable: {remedy}",
+            field=field,
         )
         for field in fields
     )

@@ -151,12 +151,14 @@ class TrainingJobSpec(Contract):
             " step.dependsOn.all(dependency, self.steps.exists(other, other.name == dependency.name)))",
             "steps[].dependsOn[].name must be the name of a step of this job",
             _dependencies_exist,
+            field="steps",
         ),
         Rule(
             "self.output.modelVersionName == self.model + '-' + self.version.lowerAscii().replace('.', '-')",
             "output.modelVersionName must be model, a dash, and version in lower case with dashes for dots,"
             " such as defect-detector-1-4-0",
             lambda self: self.output.model_version_name == common.version_object_name(self.model, self.version),
+            field="output.modelVersionName",
         ),
         *immutable(
             "model",

@@ -154,7 +154,7 @@ class Cluster:
             query=query or {"fieldManager": names.FIELD_MANAGER},
             body=body,
             content_type=content_type,
-            timeout=min(remaining, REQUEST_TIMEOUT),
+            limit=min(remaining, REQUEST_TIMEOUT),
         )
 
 

@@ -65,16 +65,19 @@ class Connection:
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
-        timeout: float = REQUEST_TIMEOUT,
+        limit: float = REQUEST_TIMEOUT,
     ) -> dict[str, Any]:
-        """The decoded answer; raises :class:`ApiError` for any status from 300 on and where none came."""
+        """The decoded answer; raises :class:`ApiError` for any status from 300 on and where none came.
+
+        ``limit``: seconds for the whole request, answer included.
+        """
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
         code = 0
         try:
             response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=timeout)
+                method, url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=limit)
             )
             data = await response.read()
             code = response.status

@@ -29,6 +29,7 @@ _SUFFIXES: Final = {
 
 _QUANTITY_MAPS: Final = ("limits", "requests")
 _QUANTITY_FIELDS: Final = ("sizeLimit",)
+_TELLING_COUNTS: Final = ("observedGeneration", "wave", "step", "revision", "attempt", "restarts")
 
 
 def covers(live: Any, stated: Any, field: str = "") -> bool:
@@ -43,7 +44,7 @@ def covers(live: Any, stated: Any, field: str = "") -> bool:
     if isinstance(stated, Sequence) and not isinstance(stated, str):
         return isinstance(live, Sequence) and not isinstance(live, str) and _covers_list(live, stated)
     if field == "quantity" or field in _QUANTITY_FIELDS:
-        return _number(live) == _number(stated)
+        return bool(_number(live) == _number(stated))
     return bool(live == stated)
 
 
@@ -64,13 +65,13 @@ def merge_patch(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
 def significant(status: Any) -> Any:
     """A status without what changes by the dozen while a fleet moves: counts, messages and times.
 
-    What is left (phases, revisions, waves, conditions' status and reason, observedGeneration) is worth a write at once.
+    What is left (phases, revisions, waves, steps, conditions' status and reason) is worth a write at once.
     """
     if isinstance(status, Mapping):
         return {
             key: significant(value)
             for key, value in status.items()
-            if key == "observedGeneration" or not (_is_count(value) or _is_prose(key))
+            if key in _TELLING_COUNTS or not (_is_count(value) or _is_prose(key))
         }
     if isinstance(status, Sequence) and not isinstance(status, str):
         return [significant(value) for value in status]

@@ -74,7 +74,9 @@ class Lease:
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
-        while not await self._attempt():
+        while True:
+            if await self._attempt():
+                break
             await asyncio.sleep(self._timing.retry_period * random.uniform(1.0, 1.2))  # noqa: S311
         logger.info("%s leads", self.identity)
 
@@ -93,10 +95,10 @@ class Lease:
             return
         self._renewed = None
         try:
-            lease = await self._connection.request("GET", self._path, kind=KIND.name, timeout=5)
+            lease = await self._connection.request("GET", self._path, kind=KIND.name, limit=5)
             if lease["spec"].get("holderIdentity") == self.identity:
                 spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-                await self._put({**lease, "spec": spec}, timeout=5)
+                await self._put({**lease, "spec": spec}, limit=5)
         except ApiError as error:
             logger.warning("The Lease could not be released, it expires by itself: %s", error)
 
@@ -108,7 +110,7 @@ class Lease:
             if lease is None:
                 await self._create()
             elif self._may_take(lease):
-                await self._put(self._taken(lease), timeout=self._timing.renew_deadline / 2)
+                await self._put(self._taken(lease), limit=self._timing.renew_deadline / 2)
             else:
                 return False
         except ApiError as error:
@@ -131,7 +133,7 @@ class Lease:
     async def _read(self) -> RawObject | None:
         try:
             return await self._connection.request(
-                "GET", self._path, kind=KIND.name, timeout=self._timing.renew_deadline / 2
+                "GET", self._path, kind=KIND.name, limit=self._timing.renew_deadline / 2
             )
         except ApiError as error:
             if error.code == 404:
@@ -141,11 +143,11 @@ class Lease:
     async def _create(self) -> None:
         lease = {"apiVersion": KIND.api_version, "kind": KIND.name, "metadata": self._metadata, "spec": {}}
         await self._connection.request(
-            "POST", self._collection, kind=KIND.name, body=self._taken(lease), timeout=self._timing.renew_deadline / 2
+            "POST", self._collection, kind=KIND.name, body=self._taken(lease), limit=self._timing.renew_deadline / 2
         )
 
-    async def _put(self, lease: RawObject, timeout: float) -> None:
-        await self._connection.request("PUT", self._path, kind=KIND.name, body=lease, timeout=timeout)
+    async def _put(self, lease: RawObject, limit: float) -> None:
+        await self._connection.request("PUT", self._path, kind=KIND.name, body=lease, limit=limit)
 
     def _taken(self, lease: RawObject) -> dict[str, Any]:
         """The Lease as it reads when it is ours, renewed now."""

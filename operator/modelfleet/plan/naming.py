@@ -32,7 +32,7 @@ def content_hash(value: Any, length: int = 64) -> str:
 
 
 def joined(*parts: str, limit: int = NAME_LENGTH) -> str:
-    """The parts with dashes between them; where that is longer than ``limit``, cut, with a hash of the whole at the end.
+    """The parts with dashes between them; where that is longer than ``limit``, cut, with a hash of them at the end.
 
     Two different lists of parts never share a name by the cut alone.
     """

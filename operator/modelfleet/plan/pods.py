@@ -93,7 +93,7 @@ def credentials_path(secret: str | None) -> str | None:
 
 
 def credentials_volumes(secrets: Iterable[str | None]) -> list[dict[str, Any]]:
-    """A volume a distinct Secret, in a stable order. A pod waits until its Secret exists, and then goes on by itself."""
+    """A volume for each distinct Secret, in a stable order. A pod waits until its Secret exists, then goes on."""
     return [
         {"name": _credentials_volume(name), "secret": {"secretName": name, "defaultMode": 0o440}}
         for name in _distinct(secrets)

@@ -27,7 +27,7 @@ COMFORTABLE_MEMORY: Final = {
 
 NOMINAL_SHARE: Final = Fraction(7, 8)
 """What a device must report of a nominal size to pass for it: firmware, ECC and the kubelet's reserve take their
-part. A T4 of 16 GiB reports 15, a cloud node of 32 GiB has 28.2 allocatable (sizes sold differ by a quarter or more)."""
+part. A T4 of 16 GiB reports 15, a cloud node of 32 GiB has 28.2 allocatable; sizes sold differ by a quarter or more."""
 
 DEFAULT_IMAGE_FORMATS: Final = frozenset({"onnx"})
 """Formats that the runtime image's ``serve`` loads; a serving image of the user's own may load any."""

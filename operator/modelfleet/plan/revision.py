@@ -139,7 +139,7 @@ def revision_hash(spec: EdgeDeploymentSpec, snapshot_hash: str) -> str:
         {
             "modelVersion": spec.model_version,
             "snapshotHash": snapshot_hash,
-            "serving": spec.serving.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            "serving": _written(spec.serving.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
             "pools": {
                 name: choice.model_dump(mode="json", by_alias=True, exclude_defaults=True)
                 for name, choice in _choices(spec).items()
@@ -216,6 +216,14 @@ def kept(objects: Iterable[RawObject], owner_uid: str) -> dict[str, tuple[int, R
             continue
         releases[release.revision] = (int(obj.get("revision", 0)), release)
     return releases
+
+
+def _written(value: Any) -> Any:
+    """Without empty objects and lists: ``resources: {}`` says no more than no ``resources`` at all."""
+    if isinstance(value, dict):
+        pruned = {key: _written(each) for key, each in value.items()}
+        return {key: each for key, each in pruned.items() if each not in ({}, [], None)}
+    return [_written(each) for each in value] if isinstance(value, list) else value
 
 
 def _choices(spec: EdgeDeploymentSpec) -> dict[str, PoolChoice]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from modelfleet.runtime.report import Refusal
+from modelfleet.runtime.report import RefusedError
 
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 60
@@ -43,9 +43,9 @@ def load(protocol: str, folder: Path | None) -> Access:
         try:
             extra = json.loads(text)
         except ValueError as error:
-            raise Refusal("Invalid", f"key storage_options.json of the Secret is no JSON: {error}") from None
+            raise RefusedError("Invalid", f"key storage_options.json of the Secret is no JSON: {error}") from None
         if not isinstance(extra, dict):
-            raise Refusal("Invalid", "key storage_options.json of the Secret must hold a JSON object")
+            raise RefusedError("Invalid", "key storage_options.json of the Secret must hold a JSON object")
         options |= extra
     return Access(options, frozenset(value for value in keys.values() if len(value) >= 4))
 
@@ -54,11 +54,9 @@ def _read_keys(folder: Path | None) -> dict[str, str]:
     if folder is None:
         return {}
     if not folder.is_dir():
-        raise Refusal("Unauthorized", f"the credentials folder {folder} is not there: is the Secret mounted?")
+        raise RefusedError("Unauthorized", f"the credentials folder {folder} is not there: is the Secret mounted?")
     # Kubernetes mounts keys as links into a hidden folder, whose name starts with two dots.
-    return {
-        path.name: path.read_text().strip() for path in folder.iterdir() if path.is_file() and path.name[:1] != "."
-    }
+    return {path.name: path.read_text().strip() for path in folder.iterdir() if path.is_file() and path.name[:1] != "."}
 
 
 def _s3(keys: dict[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from modelfleet.api.wire import FetchItem, FetchOrder, FetchReport, StoredFile
 from modelfleet.runtime import store
-from modelfleet.runtime.report import Exit, Refusal, leave, read_order
+from modelfleet.runtime.report import Exit, RefusedError, leave, read_order
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def main() -> int:
         for item in read_order(FetchOrder).files:
             name = item.name
             fetch(item)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         logger.error("%s: %s: %s", name, refusal.reason, refusal.message)
         leave(FetchReport(file=name, reason=refusal.reason, message=refusal.message))
         return refusal.exit_code
@@ -40,7 +40,7 @@ def main() -> int:
 def fetch(item: FetchItem) -> Path:
     """Bring one file to ``item.path``; returns at once when the verified file is there already.
 
-    Raises Refusal: HashMismatch, SizeMismatch, Unreachable, Unauthorized, NoSpace, Invalid.
+    Raises RefusedError: HashMismatch, SizeMismatch, Unreachable, Unauthorized, NoSpace, Invalid.
     """
     path = Path(item.path)
     if path.exists():
@@ -66,7 +66,7 @@ def sha256_of(path: Path) -> str:
 def check_size(file: StoredFile, size: int | None) -> None:
     """Refuse a file whose length the store states differently from the order."""
     if file.size_bytes is not None and size is not None and size != file.size_bytes:
-        raise Refusal(
+        raise RefusedError(
             "SizeMismatch",
             f"{store.redact(file.uri)} has {size} bytes in the store, {file.size_bytes} are expected: "
             "the file was cut off or replaced after it was registered",
@@ -78,21 +78,21 @@ def check_digest(file: StoredFile, received: int, digest: str) -> None:
     where = store.redact(file.uri)
     if file.size_bytes is not None and received != file.size_bytes:
         size = "more" if received > file.size_bytes else str(received)
-        raise Refusal("SizeMismatch", f"{where} has {size} bytes, {file.size_bytes} are expected")
+        raise RefusedError("SizeMismatch", f"{where} has {size} bytes, {file.size_bytes} are expected")
     if digest != file.sha256:
-        raise Refusal(
+        raise RefusedError(
             "HashMismatch",
             f"{where} has sha256 {digest}, {file.sha256} is expected: the file was changed after it was registered",
         )
 
 
 def _complete(item: FetchItem, part: Path) -> None:
-    """Make the ``.part`` file whole and verified; what an earlier run left may be of other content, so it gets two goes."""
+    """Make the ``.part`` file whole and verified; two goes, as what an earlier run left may be of other content."""
     for leftover in (True, False) if part.exists() else (False,):
         try:
             store.patiently(lambda: _receive(item, part), progressed=_growth(part))
             return
-        except Refusal as refusal:
+        except RefusedError as refusal:
             if refusal.reason not in ("HashMismatch", "SizeMismatch"):
                 raise
             part.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def _receive(item: FetchItem, part: Path) -> None:
         hasher = hashlib.sha256()
         kept = _hash_present(file, hasher)
         if item.size_bytes is not None and kept > item.size_bytes:
-            raise Refusal("SizeMismatch", f"{part} is longer than the {item.size_bytes} bytes expected")
+            raise RefusedError("SizeMismatch", f"{part} is longer than the {item.size_bytes} bytes expected")
         received = kept if kept == item.size_bytes else _append(item, file, kept, hasher)
         check_digest(item, received, hasher.hexdigest())
         file.flush()
@@ -119,7 +119,7 @@ def _append(item: FetchItem, file: IO[bytes], kept: int, hasher: "hashlib._Hash"
     with store.reading(item.uri, item.credentials_path, offset=kept, limit=limit) as stream:
         check_size(item, stream.size)
         if stream.offset != kept:
-            raise Refusal("HashMismatch", f"{store.redact(item.uri)}: the store cannot resume a download")
+            raise RefusedError("HashMismatch", f"{store.redact(item.uri)}: the store cannot resume a download")
         _check_space(item, file.name, None if stream.size is None else stream.size - kept)
         progress = Progress(item.name, kept, stream.size)
         for block in stream.blocks:
@@ -127,7 +127,7 @@ def _append(item: FetchItem, file: IO[bytes], kept: int, hasher: "hashlib._Hash"
             hasher.update(block)
             progress.add(len(block))
         if stream.size is not None and progress.received < min(stream.size, limit or stream.size):
-            raise Refusal("Unreachable", f"{store.redact(item.uri)}: the connection was cut", transient=True)
+            raise RefusedError("Unreachable", f"{store.redact(item.uri)}: the connection was cut", transient=True)
     return progress.received
 
 
@@ -135,7 +135,7 @@ def _write(file: IO[bytes], block: bytes) -> None:
     try:
         file.write(block)
     except OSError as error:
-        raise Refusal("NoSpace", f"{file.name} cannot be written: {error.strerror}") from error
+        raise RefusedError("NoSpace", f"{file.name} cannot be written: {error.strerror}") from error
 
 
 def _hash_present(file: IO[bytes], hasher: "hashlib._Hash") -> int:
@@ -148,7 +148,7 @@ def _hash_present(file: IO[bytes], hasher: "hashlib._Hash") -> int:
 def _check_space(item: FetchItem, path: str, missing: int | None) -> None:
     free = shutil.disk_usage(Path(path).parent).free
     if missing is not None and missing > free:
-        raise Refusal("NoSpace", f"{item.name} takes {missing} more bytes, {free} are free at {Path(path).parent}")
+        raise RefusedError("NoSpace", f"{item.name} takes {missing} more bytes, {free} are free at {Path(path).parent}")
 
 
 def _growth(part: Path) -> Callable[[], bool]:

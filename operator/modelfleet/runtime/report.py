@@ -35,7 +35,7 @@ class Exit(IntEnum):
 PERMANENT: Final[frozenset[FailureReason]] = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A file that was not accepted, with the reason that conditions carry and a message a person can act on."""
 
     def __init__(self, reason: FailureReason, message: str, *, transient: bool = False) -> None:
@@ -58,18 +58,20 @@ def shorten(message: str, limit: int = MESSAGE_LIMIT) -> str:
 
 
 def read_order(kind: type[Message]) -> Message:
-    """Read this program's order from the environment; Refusal(Invalid) when it is missing or malformed."""
+    """Read this program's order from the environment; RefusedError(Invalid) when it is missing or malformed."""
     text = os.environ.get(ORDER_ENV)
     if text is None:
-        raise Refusal("Invalid", f"the environment variable {ORDER_ENV} is not set: the operator sets it on its pods")
+        raise RefusedError(
+            "Invalid", f"the environment variable {ORDER_ENV} is not set: the operator sets it on its pods"
+        )
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise Refusal("Invalid", f"{ORDER_ENV} is no {kind.__name__}: {error}") from error
+        raise RefusedError("Invalid", f"{ORDER_ENV} is no {kind.__name__}: {error}") from error
 
 
 def leave(message: Wire) -> None:
-    """Write the termination message, trimmed so that it fits; outside of a pod there is nowhere to write and no harm."""
+    """Write the termination message, trimmed so that it fits; outside of a pod it goes nowhere."""
     path = Path(os.environ.get(TERMINATION_LOG_ENV, "/dev/termination-log"))
     if TERMINATION_LOG_ENV in os.environ or path.exists():
         path.write_bytes(trimmed(message))

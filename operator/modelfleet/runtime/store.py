@@ -20,7 +20,7 @@ import aiohttp
 import fsspec
 
 from modelfleet.runtime import credentials
-from modelfleet.runtime.report import Refusal
+from modelfleet.runtime.report import RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ def redact(uri: str) -> str:
 def reading(uri: str, credentials_path: str | None, *, offset: int = 0, limit: int | None = None) -> Iterator[Stream]:
     """Open a file for reading from an offset on.
 
-    No byte behind ``limit`` (a position in the file) is asked for. Raises Refusal with reason Unreachable, Unauthorized
-    or Invalid, also while the blocks are read; ``transient`` is set where trying again at once may help.
+    No byte behind ``limit`` (a position in the file) is asked for. Raises RefusedError with reason Unreachable,
+    Unauthorized or Invalid, also while the blocks are read; ``transient`` where trying again at once may help.
     """
     filesystem, path, access = _open(uri, credentials_path)
     with _sorted_errors(uri, access):
@@ -74,7 +74,7 @@ def reading(uri: str, credentials_path: str | None, *, offset: int = 0, limit: i
 
 
 def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
-    """Write a file's content to the store, trying again a few times; Refusal as in ``reading``."""
+    """Write a file's content to the store, trying again a few times; RefusedError as in ``reading``."""
 
     def attempt() -> None:
         filesystem, path, access = _open(uri, credentials_path)
@@ -94,13 +94,13 @@ def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
 def patiently(attempt: Callable[[], Result], *, progressed: Callable[[], bool] = lambda: False) -> Result:
     """Call until it succeeds, pausing 1, 2, 4, … s with jitter; gives up after five failures without progress.
 
-    Only transient Refusals are tried again; the last one is raised.
+    Only transient errors are tried again; the last one is raised.
     """
     failures = 0
     while True:
         try:
             return attempt()
-        except Refusal as refusal:
+        except RefusedError as refusal:
             failures = 1 if progressed() else failures + 1
             if not refusal.transient or failures >= _TRIES:
                 raise
@@ -112,56 +112,56 @@ def patiently(attempt: Callable[[], Result], *, progressed: Callable[[], bool] =
 def _open(uri: str, credentials_path: str | None) -> tuple[Any, str, credentials.Access]:
     protocol = _protocol(uri)
     if "::" in uri:
-        raise Refusal("Invalid", f"{redact(uri)}: chained URLs are not supported")
+        raise RefusedError("Invalid", f"{redact(uri)}: chained URLs are not supported")
     access = credentials.load(protocol, Path(credentials_path) if credentials_path else None)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri, skip_instance_cache=True, **access.options)
     except ImportError as error:
-        raise Refusal("Invalid", f"{redact(uri)}: this image has no driver for {protocol}: {error}") from None
+        raise RefusedError("Invalid", f"{redact(uri)}: this image has no driver for {protocol}: {error}") from None
     except (ValueError, TypeError) as error:
-        raise Refusal("Invalid", f"{redact(uri)}: {_scrub(str(error), access)}") from None
+        raise RefusedError("Invalid", f"{redact(uri)}: {_scrub(str(error), access)}") from None
     return filesystem, path, access
 
 
 def _protocol(uri: str) -> str:
     protocol = urlsplit(uri).scheme
     if not protocol:
-        raise Refusal("Invalid", f"{uri} has no scheme: write for example s3://bucket/model.onnx")
+        raise RefusedError("Invalid", f"{uri} has no scheme: write for example s3://bucket/model.onnx")
     return protocol
 
 
 @contextmanager
 def _sorted_errors(uri: str, access: credentials.Access) -> Iterator[None]:
-    """Turn what a driver raises into a Refusal; what the caller itself does with the blocks must raise Refusals."""
+    """Turn what a driver raises into a RefusedError; what the caller does with the blocks must raise its own."""
     where = redact(uri)
     try:
         yield
-    except Refusal:
+    except RefusedError:
         raise
     except FileNotFoundError:
-        raise Refusal("Unreachable", f"{where}: not found in the store") from None
+        raise RefusedError("Unreachable", f"{where}: not found in the store") from None
     except PermissionError as error:
-        raise Refusal("Unauthorized", f"{where}: the store refused access: {_scrub(str(error), access)}") from None
+        raise RefusedError("Unauthorized", f"{where}: the store refused access: {_scrub(str(error), access)}") from None
     except aiohttp.ClientResponseError as error:
         raise _by_status(where, error.status) from None
     except Exception as error:
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-            raise Refusal("Unauthorized", f"{where}: the store wants credentials: name a Secret for it") from None
+            raise RefusedError("Unauthorized", f"{where}: the store wants credentials: name a Secret for it") from None
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise Refusal("NoSpace", f"{where}: no space left on the device") from None
+            raise RefusedError("NoSpace", f"{where}: no space left on the device") from None
         text = f"{type(error).__name__}: {_scrub(str(error), access)}"
-        raise Refusal("Unreachable", f"{where}: {text}", transient=True) from None
+        raise RefusedError("Unreachable", f"{where}: {text}", transient=True) from None
 
 
-def _by_status(where: str, status: int) -> Refusal:
+def _by_status(where: str, status: int) -> RefusedError:
     if status in (401, 403):
-        return Refusal("Unauthorized", f"{where}: the store refused access (HTTP {status}): check the Secret")
+        return RefusedError("Unauthorized", f"{where}: the store refused access (HTTP {status}): check the Secret")
     if status in (404, 410):
-        return Refusal("Unreachable", f"{where}: not found in the store (HTTP {status})")
+        return RefusedError("Unreachable", f"{where}: not found in the store (HTTP {status})")
     if status == 416:
-        return Refusal("SizeMismatch", f"{where}: the file in the store is shorter than expected")
+        return RefusedError("SizeMismatch", f"{where}: the file in the store is shorter than expected")
     busy = status >= 500 or status in (408, 425, 429)
-    return Refusal("Unreachable", f"{where}: the store answered HTTP {status}", transient=busy)
+    return RefusedError("Unreachable", f"{where}: the store answered HTTP {status}", transient=busy)
 
 
 def _scrub(text: str, access: credentials.Access) -> str:

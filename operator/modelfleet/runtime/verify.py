@@ -6,7 +6,7 @@ import logging
 from modelfleet.api.wire import StoredFile, VerifiedFile, VerifyOrder, VerifyReport
 from modelfleet.runtime import store
 from modelfleet.runtime.fetch import Progress, check_digest, check_size
-from modelfleet.runtime.report import PERMANENT, Exit, Refusal, leave, read_order
+from modelfleet.runtime.report import PERMANENT, Exit, RefusedError, leave, read_order
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ def main() -> int:
     """Carry out the VerifyOrder. DONE: all verified; REFUSED: a file is wrong; TRY_AGAIN: some could not be read."""
     try:
         order = read_order(VerifyOrder)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         logger.error("%s", refusal.message)
         leave(VerifyReport(artifacts=[_refused("order", refusal)]))
         return refusal.exit_code
@@ -31,7 +31,7 @@ def verify(file: StoredFile) -> VerifiedFile:
     """Read a file from its store and compare length and digest; never raises on a bad file."""
     try:
         size = store.patiently(lambda: _hash(file))
-    except Refusal as refusal:
+    except RefusedError as refusal:
         logger.error("%s: %s: %s", file.name, refusal.reason, refusal.message)
         return _refused(file.name, refusal)
     logger.info("%s: verified, %d bytes, sha256 %s", file.name, size, file.sha256)
@@ -48,10 +48,10 @@ def _hash(file: StoredFile) -> int:
             hasher.update(block)
             progress.add(len(block))
         if stream.size is not None and progress.received < stream.size:
-            raise Refusal("Unreachable", f"{store.redact(file.uri)}: the connection was cut", transient=True)
+            raise RefusedError("Unreachable", f"{store.redact(file.uri)}: the connection was cut", transient=True)
     check_digest(file, progress.received, hasher.hexdigest())
     return progress.received
 
 
-def _refused(name: str, refusal: Refusal) -> VerifiedFile:
+def _refused(name: str, refusal: RefusedError) -> VerifiedFile:
     return VerifiedFile(name=name, verified=False, reason=refusal.reason, message=refusal.message)

@@ -9,8 +9,6 @@ import pytest
 
 from e2e.kubectl import Kubectl, KubectlError
 
-pytestmark = pytest.mark.integration
-
 LABEL = "node.modelfleet.dev/0123456789ab"
 PLANT_ENGINEER = "engineer@plant.example"
 AS_NODES = "--as-group=system:nodes"

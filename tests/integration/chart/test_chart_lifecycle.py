@@ -8,8 +8,6 @@ import pytest
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
 
-pytestmark = pytest.mark.integration
-
 CRDS = {f"{plural}.modelfleet.dev" for plural in ("modelversions", "trainingjobs", "edgedeployments")}
 MODEL_VERSION = {
     "apiVersion": "modelfleet.dev/v1alpha1",
@@ -67,6 +65,16 @@ def test_an_upgrade_keeps_the_objects_and_renews_the_definitions(
     deployment = chart_kubectl.within(NAMESPACE).get("deployment", "modelfleet")
     assert deployment is not None
     assert deployment["spec"]["replicas"] == 3
+
+
+def test_a_rollback_keeps_the_objects(chart_helm: Helm, chart_kubectl: Kubectl, kept: dict[str, Any]) -> None:
+    chart_helm.install("--set", "operator.replicas=1")
+    assert chart_kubectl.within(NAMESPACE).list("poddisruptionbudgets") == []
+    chart_helm("rollback", "modelfleet")
+    assert len(chart_kubectl.within(NAMESPACE).list("poddisruptionbudgets")) == 1
+    still = chart_kubectl.get("modelversion", "kept-1-0-0")
+    assert still is not None
+    assert still["metadata"]["uid"] == kept["metadata"]["uid"]
 
 
 def test_uninstalling_leaves_what_is_the_users(

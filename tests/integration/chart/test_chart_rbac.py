@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e.kubectl import Kubectl
-
-pytestmark = pytest.mark.integration
+from e2e.kubectl import Kubectl, RawObject
 
 Can = Callable[..., bool]
 
@@ -99,6 +97,10 @@ REFUSED = [
     "patch edgedeployments.modelfleet.dev",
     "delete edgedeployments.modelfleet.dev",
     "create edgedeployments.modelfleet.dev",
+    # What is never changed once it was created.
+    "patch jobs.batch",
+    "update jobs.batch",
+    "patch controllerrevisions.apps",
     # Many at once.
     "deletecollection jobs.batch",
     "deletecollection daemonsets.apps",
@@ -192,15 +194,26 @@ def test_user_roles(chart_kubectl: Kubectl, role: str, may: list[str], may_not: 
     assert not any(ask(question, "kube-system") for question in may)
 
 
-def test_roles_join_the_built_in_ones(chart_kubectl: Kubectl) -> None:
-    """The labels that the control plane's role aggregation looks for: view, edit, and through edit admin."""
-    labels = {
-        role["metadata"]["name"]: [label for label in role["metadata"]["labels"] if "aggregate-to" in label]
-        for role in chart_kubectl.list("clusterroles", "app.kubernetes.io/name=modelfleet")
-    }
-    assert labels == {
-        "modelfleet": [],
-        "modelfleet-viewer": ["rbac.authorization.k8s.io/aggregate-to-view"],
-        "modelfleet-trainer": ["rbac.authorization.k8s.io/aggregate-to-edit"],
-        "modelfleet-deployer": ["rbac.authorization.k8s.io/aggregate-to-edit"],
-    }
+@pytest.mark.parametrize(
+    ("built_in", "verbs"),
+    [
+        ("view", {"modelversions": set(), "trainingjobs": set(), "edgedeployments": set()}),
+        ("edit", {"modelversions": {"create"}, "trainingjobs": {"create"}, "edgedeployments": {"create"}}),
+        ("admin", {"modelversions": {"create"}, "trainingjobs": {"create"}, "edgedeployments": {"create"}}),
+    ],
+)
+def test_roles_join_the_built_in_ones(chart_kubectl: Kubectl, built_in: str, verbs: dict[str, set[str]]) -> None:
+    """The control plane's role aggregation has taken them up, and a viewer stays a viewer."""
+
+    def has_all(role: RawObject) -> bool:
+        return all(joined(role, resource) >= {"get", "list", "watch"} | wanted for resource, wanted in verbs.items())
+
+    role = chart_kubectl.wait_for("clusterrole", built_in, has_all, timeout=60)
+    if built_in == "view":
+        assert all(joined(role, resource) == {"get", "list", "watch"} for resource in verbs)
+
+
+def joined(role: RawObject, resource: str) -> set[str]:
+    """The verbs that a role gives on a resource of ours."""
+    rules = [rule for rule in role.get("rules") or [] if "modelfleet.dev" in rule.get("apiGroups", [])]
+    return {verb for rule in rules if resource in rule["resources"] for verb in rule["verbs"]}

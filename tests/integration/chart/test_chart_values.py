@@ -1,6 +1,7 @@
 """What the chart renders: accepted by a real API server without a warning, and bad values refused with a reason."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,13 +9,12 @@ import yaml
 
 from e2e.helm import CHART, NAMESPACE, Helm, HelmError
 from e2e.kubectl import Kubectl
-
-pytestmark = pytest.mark.integration
+from modelfleet import settings
 
 EVERYTHING_ON: dict[str, Any] = {
     "operator": {
         "image": {"tag": "1.2.3", "digest": "sha256:" + "0" * 64},
-        "logFormat": "text",
+        "logFormat": "plain",
         "tolerations": [{"key": "infra", "operator": "Exists", "effect": "NoSchedule"}],
         "affinity": {"nodeAffinity": {}},
         "priorityClassName": "system-cluster-critical",
@@ -33,7 +33,7 @@ def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def everything_on(tmp_path: Any) -> str:
+def everything_on(tmp_path: Path) -> str:
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(EVERYTHING_ON))
     return f"--values={path}"
@@ -82,16 +82,36 @@ def test_images(chart_helm: Helm) -> None:
     assert config["runtimeImage"] == f"registry.plant.example:5000/mf/runtime:{version}"
 
 
-def test_the_configuration_file(chart_helm: Helm, everything_on: str) -> None:
-    """The names of the release are in it, and a changed one starts new pods."""
-    objects, changed = chart_helm.template(), chart_helm.template(everything_on)
-    config = yaml.safe_load(of_kind(changed, "ConfigMap")[0]["data"]["config.yaml"])
-    assert config["installationName"] == f"{NAMESPACE}/modelfleet"
-    assert config["namespace"] == NAMESPACE
-    assert config["nodePools"] == EVERYTHING_ON["nodePools"]
+def test_the_operator_reads_its_configuration(chart_helm: Helm, everything_on: str, tmp_path: Path) -> None:
+    """The file that is mounted passes the operator's own check, and every value arrives in it."""
+
+    def loaded(*words: str) -> settings.Settings:
+        path = tmp_path / "config.yaml"
+        path.write_text(of_kind(chart_helm.template(*words), "ConfigMap")[0]["data"]["config.yaml"])
+        return settings.load(str(path))
+
+    default = loaded()
+    assert default.installation_name == f"{NAMESPACE}/modelfleet"
+    assert default.namespace == NAMESPACE
+    assert default.lease.name == "modelfleet"
+    # What the chart's defaults say is what the operator's own are.
+    fixed = {"installation_name", "namespace", "runtime_image", "log_format"}
+    own = settings.Settings(installation_name="x", namespace="x", runtime_image="x")
+    assert default.model_dump(exclude=fixed) == own.model_dump(exclude=fixed)
+
+    full = loaded(
+        everything_on, "--set", "operator.workers=9,operator.lease.durationSeconds=30,operator.auditSeconds=60"
+    )
+    assert full.node_pools["cuda"].node_selector == {"gpu": "true"}
+    assert full.node_pools["cuda"].tolerations == [{"key": "gpu", "operator": "Exists"}]
+    assert (full.workers, full.lease.duration_seconds, full.audit_seconds) == (9, 30, 60)
+    assert full.log_format == "plain"
+
+
+def test_a_changed_configuration_starts_new_pods(chart_helm: Helm, everything_on: str) -> None:
     before, after = (
         of_kind(each, "Deployment")[0]["spec"]["template"]["metadata"]["annotations"]["modelfleet.dev/config-hash"]
-        for each in (objects, changed)
+        for each in (chart_helm.template(), chart_helm.template(everything_on))
     )
     assert before != after
 

@@ -1,0 +1,47 @@
+"""The operator as a program: ``python -m modelfleet``. Exit code 0 after SIGTERM, 2 for unusable settings."""
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Final
+
+from modelfleet import application, logs, settings
+from modelfleet.reconcile import edge_deployment, model_version, training_job
+from modelfleet.reconcile.context import Reconcile
+
+RECONCILERS: Final[dict[str, Reconcile]] = {
+    "ModelVersion": model_version.reconcile,
+    "TrainingJob": training_job.reconcile,
+    "EdgeDeployment": edge_deployment.reconcile,
+}
+
+
+async def operate(chosen: settings.Settings) -> None:
+    """Run one replica until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    replica = await application.build(chosen, RECONCILERS)
+    await replica.run(stop)
+
+
+def main() -> int:
+    """Entry point."""
+    try:
+        chosen = settings.load()
+    except settings.SettingsError as error:
+        sys.stderr.write(f"modelfleet: {error}\n")
+        return 2
+    logs.configure(chosen.log_format, chosen.log_level)
+    try:
+        asyncio.run(operate(chosen))
+    except Exception:
+        logging.getLogger("modelfleet").exception("The operator cannot go on")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

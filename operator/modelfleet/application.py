@@ -1,0 +1,213 @@
+"""The operator put together: what is built, in which order it starts, and in which order it stops.
+
+Every replica watches and answers probes; the one that holds the Lease reconciles and sweeps. Losing the Lease ends
+the reconciling, not the process: the view stays warm, and the replica stands by again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from modelfleet import __version__, settings
+from modelfleet.api import crd, names
+from modelfleet.cluster.client import Cluster
+from modelfleet.cluster.connection import Connection, load_configuration
+from modelfleet.cluster.errors import ApiError, ClusterError
+from modelfleet.cluster.kinds import KINDS, OWN_KINDS
+from modelfleet.cluster.lease import Lease, Timing
+from modelfleet.cluster.sync import Synchronizer
+from modelfleet.cluster.view import View
+from modelfleet.handlers.watch import WatchThread
+from modelfleet.plan.outcome import Note, RawObject
+from modelfleet.probes import ProbeServer
+from modelfleet.reconcile import routing, sweep
+from modelfleet.reconcile.context import Context, Key, Reconcile
+from modelfleet.reconcile.controller import Controller
+from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.metrics import Metrics
+from modelfleet.reconcile.queue import Queue
+from modelfleet.reconcile.schedule import Pace
+
+SCHEMA_CHECK_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 2.0
+STOP_SECONDS: Final = 20.0
+"""How long a running reconcile may take to finish when the operator stops or lost the Lease."""
+
+_FAILURE_REASONS: Final = ("HashMismatch", "SizeMismatch", "Unreachable", "Unauthorized", "NoSpace", "Invalid")
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """One replica of the operator; :meth:`run` is its life."""
+
+    def __init__(self, chosen: settings.Settings, reconcilers: Mapping[str, Reconcile], configuration: object) -> None:
+        self._settings = chosen
+        self._view = View()
+        self._queue: Queue | None = None
+        self._schema_problem = "the CustomResourceDefinitions were not looked at yet"
+        self._metrics = Metrics(self._view, lambda: self._queue.depth() if self._queue else 0)
+        agent = f"modelfleet-operator/{__version__}"
+        self._connection = Connection(configuration, agent, self._metrics.count_request)
+        lease, identity = chosen.lease, settings.identity()
+        timing = Timing(lease.duration_seconds, lease.renew_deadline_seconds, lease.retry_period_seconds)
+        self._lease = Lease(self._connection, chosen.namespace, lease.name, identity, timing)
+        self._metrics.leader.set_function(lambda: float(self._lease.held))
+        self._cluster = Cluster(self._connection, self._view, self._lease)
+        self._sync = Synchronizer(
+            self._cluster, self._view, chosen.audit_seconds, lambda kind: self._metrics.repairs.labels(kind).inc()
+        )
+        context = Context(self._view, self._cluster, chosen.installation(), lambda: datetime.now(UTC))
+        executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
+        self._controller = Controller(reconcilers, context, executor, self._metrics)
+        self._view.listen(self._changed)
+        self._watch = WatchThread(self._observed)
+        self._probes = ProbeServer(
+            chosen.http_host, chosen.http_port, self._unhealthy, self._unready, self._metrics.registry
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; raises what made working on impossible."""
+        port = await self._probes.start()
+        logger.info("modelfleet %s, probes and metrics on port %d", __version__, port)
+        work = asyncio.create_task(self._work())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            ends: list[asyncio.Future[Any]] = [work, stopped, self._watch.ended]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended_early = not stop.is_set()
+            stopped.cancel()
+            work.cancel()
+            await asyncio.wait([work])
+            await self._lease.release()
+            await self._watch.stop()
+            await self._probes.stop()
+            await self._connection.close()
+        for task in (work, self._watch.ended):
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                raise task.exception() or RuntimeError
+        if ended_early:
+            raise RuntimeError("the watch streams ended by themselves")
+
+    async def _work(self) -> None:
+        await self._wait_for_kinds()
+        self._watch.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._check_schemas())
+            await self._fill()
+            group.create_task(self._sync.run())
+            group.create_task(self._lead())
+
+    async def _wait_for_kinds(self) -> None:
+        """Return once the API server serves our kinds: kopf looks for them once, when it starts."""
+        path = f"/apis/{names.API_VERSION}"
+        wanted = {KINDS[kind].plural for kind in OWN_KINDS}
+        while True:
+            try:
+                answer = await self._connection.request("GET", path, kind="APIResourceList")
+                missing = wanted - {resource["name"] for resource in answer["resources"]}
+            except ApiError as error:
+                missing = wanted
+                self._schema_problem = f"the API server does not serve {names.API_VERSION} yet: {error}"
+            if not missing:
+                return
+            logger.warning("Waiting for the CustomResourceDefinitions %s", ", ".join(sorted(missing)))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _fill(self) -> None:
+        while not self._sync.filled.is_set():
+            try:
+                await self._sync.fill()
+            except ClusterError as error:
+                logger.warning("Listing: %s; tried again", error)
+                await asyncio.sleep(RETRY_SECONDS)
+        logger.info("The view is filled")
+
+    async def _check_schemas(self) -> None:
+        """Keep knowing whether the CRDs in the cluster are those that this program was built with."""
+        hashes = crd.schema_hashes()
+        while True:
+            problems = []
+            for name, wanted in hashes.items():
+                try:
+                    found = await self._cluster.read("CustomResourceDefinition", "", name)
+                except ClusterError as error:
+                    problems.append(f"{name}: {error}")
+                    continue
+                annotations = (found or {}).get("metadata", {}).get("annotations") or {}
+                if annotations.get(names.SCHEMA_HASH_ANNOTATION) != wanted:
+                    problems.append(f"{name} is not of this version: apply the chart's CRDs")
+            self._schema_problem = "; ".join(problems)
+            await asyncio.sleep(SCHEMA_CHECK_SECONDS if not problems else RETRY_SECONDS)
+
+    async def _lead(self) -> None:
+        """Stand by, lead, and stand by again."""
+        while True:
+            await self._lease.acquire()
+            await self._term()
+
+    async def _term(self) -> None:
+        """Reconcile and sweep while the Lease is ours."""
+        pace = Pace(resync=self._settings.resync_seconds)
+        queue = self._queue = Queue(self._controller.process, pace, self._settings.workers)
+        for kind in OWN_KINDS:
+            for obj in self._view.list(kind):
+                queue.add(Key(kind, obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        working = asyncio.create_task(queue.run())
+        sweeping = asyncio.create_task(
+            sweep.run(self._cluster, self._settings.installation_name, self._settings.sweep_interval_seconds)
+        )
+        keeping = asyncio.create_task(self._lease.keep())
+        tasks: list[asyncio.Task[None]] = [working, sweeping, keeping]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sweeping.cancel()
+            queue.stop()
+            await asyncio.wait([working], timeout=STOP_SECONDS)
+            self._queue = None
+            working.cancel()
+            keeping.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    def _observed(self, type_: str | None, obj: RawObject) -> None:
+        """An event of a watch stream."""
+        metadata = obj["metadata"]
+        if type_ == "DELETED":
+            self._view.forget(obj["kind"], metadata.get("namespace", ""), metadata["name"], metadata["uid"])
+            return
+        self._view.observe(obj)
+        if type_ is None:
+            self._sync.listed_again(obj["kind"])
+
+    def _changed(self, before: RawObject | None, after: RawObject | None) -> None:
+        if self._queue is not None:
+            for key in routing.keys(self._view, before, after):
+                self._queue.add(key)
+
+    def _count_note(self, kind: str, note: Note) -> None:
+        if note.type == "Warning" and note.reason in _FAILURE_REASONS:
+            self._metrics.verification_failures.labels(note.reason).inc()
+
+    def _unhealthy(self) -> str:
+        if self._watch.ended.done():
+            return "the watch streams ended"
+        dead = self._sync.dead_streams()
+        return f"the watch streams of {', '.join(dead)} bring no news" if dead else ""
+
+    def _unready(self) -> str:
+        if not self._sync.filled.is_set():
+            return f"the view is not filled yet; {self._schema_problem}"
+        return self._schema_problem
+
+
+async def build(chosen: settings.Settings, reconcilers: Mapping[str, Reconcile]) -> Application:
+    """A replica that talks to the cluster of ``KUBECONFIG`` or of the pod it runs in."""
+    return Application(chosen, reconcilers, await load_configuration())

@@ -1,0 +1,116 @@
+"""Kopf's watch streams, in a thread and an event loop of their own; each event is handed to the operator's loop.
+
+A thread, because kopf takes every task of its event loop for its own and cancels it when it stops, and because a
+burst of events must not keep the Lease from being renewed. Only ``on.event`` handlers: no annotations, no finalizers,
+no Events. Kopf's CRD observer is off (``scanning.disabled``): the operator waits for its CRDs before it starts this.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from modelfleet.cluster.client import MANAGED
+from modelfleet.cluster.connection import load_configuration
+from modelfleet.cluster.kinds import CHILD_KINDS, KINDS, VIEWED_KINDS
+from modelfleet.plan.outcome import RawObject
+
+Sink = Callable[[str | None, RawObject], None]
+"""Takes the type of an event (``None``: from a list) and its object, on the operator's loop."""
+
+logger = logging.getLogger(__name__)
+
+
+class WatchThread:
+    """All watch streams of the operator."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._sink = sink
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when the streams ended; with their error where they failed."""
+
+    def start(self) -> None:
+        """Begin to list and watch."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the streams and wait for it."""
+        self._stop.set()
+        await asyncio.wait([self.ended], timeout=10)
+
+    def _run(self) -> None:
+        try:
+            kopf.run(
+                registry=self._registry(),
+                settings=_settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=self._stop,
+            )
+        except BaseException as error:
+            self._call(_fail, self.ended, error)
+        else:
+            self._call(_finish, self.ended)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
+        for name in VIEWED_KINDS:
+            kind = KINDS[name]
+            group, _, version = kind.api_version.rpartition("/")
+            kopf.on.event(group, version, kind.plural, id="observe", registry=registry)(self._observe)
+        return registry
+
+    async def _observe(self, event: Any, **_: Any) -> None:
+        self._call(self._sink, event["type"], event["object"])
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+
+async def _login(**_: Any) -> kopf.ConnectionInfo:
+    """The same credentials that the operator's own requests use; asked again when they are refused."""
+    configuration = await load_configuration()
+    token = await configuration.get_api_key_with_prefix("BearerToken")
+    scheme, _, secret = (token or "").rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme.capitalize() or None,
+        token=secret or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
+    )
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.chunk_size = 500
+    settings.watching.connect_timeout = 10
+    settings.queueing.idle_timeout = 1.0
+    for name in CHILD_KINDS:
+        kind = KINDS[name]
+        group, _, version = kind.api_version.rpartition("/")
+        settings.watching.label_selectors[group, version, kind.plural] = MANAGED
+    return settings
+
+
+def _finish(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _fail(ended: asyncio.Future[None], error: BaseException) -> None:
+    if not ended.done():
+        ended.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))

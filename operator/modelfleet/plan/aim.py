@@ -1,0 +1,130 @@
+"""Which release a fleet shall be on, and whether it may be moved there.
+
+Reads as a list of gates: what the spec asks for is resolved, then refused with a reason or let through. Stable goes
+on in any case. How the fleet gets there is ``waves.py``'s.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelfleet.api.edge_deployment import EdgeDeploymentSpec
+from modelfleet.api.model_version import ModelVersionSpec
+from modelfleet.plan import conditions, revision
+from modelfleet.plan.installation import Installation
+from modelfleet.plan.outcome import RawObject
+from modelfleet.plan.revision import Model, Release
+
+Kept = Mapping[str, tuple[int, Release]]
+"""The releases in the cluster by revision, each with its number in the history."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something is not as the spec asks, in words that name the field and the remedy."""
+
+    reason: str
+    message: str
+    heals: bool = False
+    """Whether it is expected to pass by itself, as a verification under way does."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where the fleet shall go."""
+
+    target: Release | None
+    """What the fleet is judged by: what the spec asks for, or stable where that is refused."""
+    stable: Release | None
+    candidate: Release | None = None
+    """The revision that was under way when the plan was made."""
+    problem: Problem | None = None
+    """Why no node may be moved to what the spec asks for."""
+    refused: bool = False
+    """Whether the target is not what the spec asks for."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the target is stable already, so that waves do not apply."""
+        return self.target is not None and self.stable is not None and self.target.revision == self.stable.revision
+
+
+def decide(
+    spec: EdgeDeploymentSpec,
+    status: Mapping[str, Any],
+    model_version: RawObject | None,
+    kept: Kept,
+    votes: Counter[str],
+    installation: Installation,
+) -> Aim:
+    """Resolve the spec and pass it through the gates; ``votes`` counts nodes and replicas by revision."""
+    stable = _stable(status, kept, votes)
+    candidate = _kept(status.get("candidate"), kept)
+    model, problem = _model(spec, model_version)
+    if model is None:
+        # A ModelVersion that is gone, or is being verified anew, does not unsettle what was verified and released.
+        source = next((each for each in (stable, candidate) if each and each.model_version == spec.model_version), None)
+        model = revision.model_in(source) if source else None
+    if model is None:
+        return Aim(stable, stable, candidate, problem, refused=True)
+    hash_ = revision.revision_hash(spec, model.snapshot_hash)
+    target = kept[hash_][1] if hash_ in kept else revision.resolve(spec, model, installation)
+    aim = Aim(target, stable, candidate)
+    under_way = candidate is not None and candidate.revision == hash_
+    if aim.settled:
+        return aim
+    if problem is None and not under_way and (stable is None or stable.model_version != spec.model_version):
+        problem = _deprecated(spec, model_version)
+    if problem is None:
+        return aim
+    if under_way:
+        return Aim(target, stable, candidate, problem)
+    return Aim(stable, stable, candidate, problem, refused=True)
+
+
+def _model(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> tuple[Model | None, Problem | None]:
+    name = spec.model_version
+    if model_version is None or "deletionTimestamp" in model_version["metadata"]:
+        return None, Problem(
+            "ModelVersionNotFound",
+            f"spec.modelVersion: there is no ModelVersion {name} in this namespace; create it or name another",
+        )
+    status = model_version.get("status") or {}
+    verified = conditions.find(status.get("conditions") or (), "Verified") or {}
+    if verified.get("status") == "True" and status.get("snapshotHash"):
+        return revision.model_of(name, ModelVersionSpec.model_validate(model_version["spec"]), status["snapshotHash"]), None
+    if verified.get("status") == "False":
+        why = f"{verified.get('reason')}: {verified.get('message')}".removesuffix(": ")
+        return None, Problem(
+            "ModelVersionNotVerified",
+            f"ModelVersion {name} is not verified ({conditions.shorten(why, 150)}); see kubectl describe mv {name}",
+        )
+    return None, Problem("ModelVersionNotVerified", f"waits until ModelVersion {name} is verified", heals=True)
+
+
+def _deprecated(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> Problem | None:
+    if model_version is None or not model_version["spec"].get("deprecated"):
+        return None
+    return Problem(
+        "ModelVersionDeprecated",
+        f"spec.modelVersion: ModelVersion {spec.model_version} is deprecated and not rolled out anew; name another, "
+        "or set its spec.deprecated to false",
+    )
+
+
+def _stable(status: Mapping[str, Any], kept: Kept, votes: Counter[str]) -> Release | None:
+    if status.get("stable"):
+        return _kept(status["stable"], kept)
+    if status.get("candidate"):
+        # A first rollout is under way: nothing is stable yet.
+        return None
+    # The status was lost: stable is what most of the fleet is on. Alone on the field, it may as well be the candidate
+    # of a first rollout, which the waves bring to the same end.
+    known = [(count, each) for each, count in votes.items() if each in kept]
+    return kept[max(known)[1]][1] if len(known) > 1 or (known and not votes[""]) else None
+
+
+def _kept(reference: Mapping[str, Any] | None, kept: Kept) -> Release | None:
+    number_and_release = kept.get((reference or {}).get("revision", ""))
+    return number_and_release[1] if number_and_release else None

@@ -1,0 +1,265 @@
+"""The plan of an EdgeDeployment: from what is observed to the writes that bring the fleet one step further.
+
+The decisions are made elsewhere: what the fleet shall be on in ``aim.py``, what became of each node in ``fleet.py``,
+who is next in ``waves.py``, what the objects look like in ``workload.py``, what is said about it in
+``edge_status.py``. Here they are put together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from modelfleet.api import names
+from modelfleet.api.edge_deployment import EdgeDeploymentSpec
+from modelfleet.plan import aim as aims
+from modelfleet.plan import edge_status, naming, replicas, revision, waves, workload
+from modelfleet.plan.aim import Aim
+from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
+from modelfleet.plan.installation import Installation
+from modelfleet.plan.outcome import NodeLabel, ObjectRef, Outcome, RawObject
+from modelfleet.plan.revision import Release
+from modelfleet.plan.serving_pod import Trouble
+from modelfleet.plan.waves import State
+from modelfleet.plan.workload import Workload
+
+MOVES_AT_ONCE: Final = 250
+"""Most node labels in one Outcome: a changed spec is noticed between two batches also in the largest fleet."""
+
+SETTLE_STATUS_SECONDS: Final = 5.0
+"""How long counts may wait: a wave of a thousand gateways does not write a thousand statuses."""
+
+PODLESS_LOOK_SECONDS: Final = 15.0
+"""When to look again at nodes that were moved and have no pod: a refusal (a quota, say) makes no event of ours."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that the plan is made from."""
+
+    deployment: RawObject
+    model_version: RawObject | None = None
+    """The one that the spec names."""
+    revisions: Sequence[RawObject] = ()
+    daemon_sets: Sequence[RawObject] = ()
+    deployments: Sequence[RawObject] = ()
+    services: Sequence[RawObject] = ()
+    pods: Sequence[RawObject] = ()
+    """Children, by label; those of another owner are passed over."""
+    nodes: Sequence[RawObject] = ()
+    """All nodes of the cluster."""
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """By name of a workload: why the API server lets it make no pods."""
+    hints: Mapping[str, Trouble] = field(default_factory=dict)
+    """By name of a pod whose status tells nothing: what its Events tell."""
+
+
+def plan(observed: Observed, installation: Installation, now: datetime) -> Outcome:
+    """The next step of this EdgeDeployment."""
+    owner = observed.deployment
+    spec = EdgeDeploymentSpec.model_validate(owner["spec"])
+    before = owner.get("status") or {}
+    observation = Observation(owner, spec, installation.name, observed.nodes, observed.pods, observed.hints)
+    kept = revision.kept(observed.revisions, owner["metadata"]["uid"])
+    live = _by_workload(observed.deployments, owner)
+    catalogue = Catalogue(spec, kept)
+    votes = Counter() if before.get("stable") else _votes(observation, live, catalogue)
+    aim = aims.decide(spec, before, observed.model_version, kept, votes, installation)
+    catalogue.prefer(aim.target, aim.stable, aim.candidate)
+    clock = Clock(
+        now,
+        timedelta(seconds=spec.strategy.progress_deadline_seconds),
+        timedelta(seconds=spec.strategy.offline_after_seconds),
+    )
+    members = observation.judge(aim.target, live, clock, settled=aim.settled)
+    moves, progress = _moves(spec, before, aim, members, catalogue)
+    labels = _labels(observation, moves, aim, installation.name, spec.paused)
+    carried = dict(observation.carried)
+    carried.update((name, item.hash) for name, item in moves.items() if not _is_replica(name))
+    daemon_sets, idle = _daemon_sets(observed, observation, carried, catalogue, installation.name)
+    scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
+    services, orphans = _service(observed, spec)
+    found = edge_status.Findings(owner, spec, aim, observation, members, progress, catalogue.find, observed.refusals)
+    stated = edge_status.state(found, now)
+    create = []
+    if aim.target and aim.target.revision not in kept and not aim.refused:
+        create.append(revision.stored(aim.target, owner, 1 + max((number for number, _ in kept.values()), default=0)))
+    return Outcome(
+        create=create,
+        apply=[*daemon_sets, *scaled, *services],
+        label_nodes=labels,
+        delete=[*idle, *unneeded, *orphans, *_old_revisions(observed, spec, aim, kept, observation, live, catalogue)],
+        status=stated.status,
+        settle_status_seconds=SETTLE_STATUS_SECONDS,
+        notes=stated.notes,
+        requeue_after=_look_again(members, now, more=len(moves) >= MOVES_AT_ONCE),
+    )
+
+
+class Catalogue:
+    """Finds what a workload's hash stands for, among the releases that are kept; the likely ones are tried first."""
+
+    def __init__(self, spec: EdgeDeploymentSpec, kept: aims.Kept) -> None:
+        self._pools = [pool.name for pool in spec.pools]
+        self._untried = [release for _, release in sorted(kept.values(), key=lambda each: each[0])]
+        self._found: dict[str, Workload] = {}
+
+    def prefer(self, *releases: Release | None) -> None:
+        """Take in these releases, kept or not."""
+        for release in releases:
+            if release is not None:
+                self._untried = [each for each in self._untried if each.revision != release.revision]
+                self._add(release)
+
+    def find(self, hash_: str) -> Workload | None:
+        """The workload of this hash; ``None`` where no release that is kept, in no pool of the spec, has it."""
+        while hash_ not in self._found and self._untried:
+            self._add(self._untried.pop())
+        return self._found.get(hash_)
+
+    def _add(self, release: Release) -> None:
+        for pool in self._pools:
+            for item in Chooser(release, pool).workloads():
+                self._found.setdefault(item.hash, item)
+
+
+def _moves(
+    spec: EdgeDeploymentSpec, before: Mapping[str, object], aim: Aim, members: list[Member], catalogue: Catalogue
+) -> tuple[dict[str, Workload], waves.Progress[Member]]:
+    """What goes where now, by name of node or replica, and how far the rollout is."""
+    limit = spec.strategy.max_unavailable
+    idle: waves.Progress[Member] = waves.Progress(None)
+    if aim.target is None:
+        return {}, idle
+    free = {member.name for member in members if not member.carried}
+    if aim.settled:
+        urgent = set() if aim.refused else set(edge_status.rolled_back(aim, members, catalogue.find))
+        chosen = waves.catch_up(members, urgent, free, limit)
+        if aim.refused:
+            chosen = [member for member in chosen if member.name in free]
+        moves = {member.name: member.wanted for member in chosen if member.wanted}
+        return ({} if spec.paused else _first(moves)), idle
+    same = aim.candidate is not None and aim.candidate.revision == aim.target.revision
+    reached = str(before.get("wave") or "") if same else None
+    progress = waves.progress(members, spec.strategy.waves, limit, reached)
+    if spec.paused:
+        return {}, progress
+    moves = {}
+    if aim.problem is None:
+        moves = {member.name: member.wanted for member in progress.next if member.wanted}
+    return _first({**_joiners(aim.stable, members, moves), **moves}), progress
+
+
+def _joiners(stable: Release | None, members: list[Member], moves: Mapping[str, Workload]) -> dict[str, Workload]:
+    """Nodes that serve nothing start on stable at once, and catch up in their turn."""
+    return {
+        member.name: member.on_stable
+        for member in members
+        if stable and member.on_stable and not member.carried and member.name not in moves
+    }
+
+
+def _first(moves: dict[str, Workload]) -> dict[str, Workload]:
+    return dict(list(moves.items())[:MOVES_AT_ONCE])
+
+
+def _is_replica(name: str) -> bool:
+    return "/" in name
+
+
+def _labels(
+    observation: Observation, moves: Mapping[str, Workload], aim: Aim, installation: str, paused: bool
+) -> list[NodeLabel]:
+    labels = [] if paused else [NodeLabel(name, observation.key, None) for name in observation.strays]
+    for name, item in moves.items():
+        if not _is_replica(name):
+            labels.append(NodeLabel(name, observation.key, naming.node_label_value(installation, item.hash)))
+    return labels
+
+
+def _daemon_sets(
+    observed: Observed,
+    observation: Observation,
+    carried: Mapping[str, str],
+    catalogue: Catalogue,
+    installation: str,
+) -> tuple[list[RawObject], list[ObjectRef]]:
+    """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
+    owner = observed.deployment
+    needed = set(carried.values()) | set(observation.carried.values())
+    tolerations = {fleet.pool.name: fleet.tolerations for fleet in observation.pools}
+    items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
+    applied = [workload.daemon_set(item, owner, installation, tolerations[item.pool]) for item in items]
+    idle = [each for hash_, each in _by_workload(observed.daemon_sets, owner).items() if hash_ not in needed]
+    return applied, [reference(each) for each in idle]
+
+
+def _service(observed: Observed, spec: EdgeDeploymentSpec) -> tuple[list[RawObject], list[ObjectRef]]:
+    if any(pool.placement == workload.REPLICAS for pool in spec.pools):
+        return [workload.service(observed.deployment, spec.serving.ports.http, spec.serving.ports.grpc)], []
+    return [], [reference(each) for each in observed.services if _is_owned(each, observed.deployment)]
+
+
+def _old_revisions(
+    observed: Observed,
+    spec: EdgeDeploymentSpec,
+    aim: Aim,
+    kept: aims.Kept,
+    observation: Observation,
+    live: Mapping[str, RawObject],
+    catalogue: Catalogue,
+) -> list[ObjectRef]:
+    """The revisions beyond the limit, oldest first; never one that something still runs."""
+    surplus = len(kept) - spec.revision_history_limit
+    if surplus <= 0:
+        return []
+    used = {release.revision for release in (aim.target, aim.stable, aim.candidate) if release}
+    running = {item for item in map(catalogue.find, {*observation.carried.values(), *live}) if item}
+    used |= {item.release.revision for item in running}
+    old = [each for each, _ in sorted(kept.items(), key=lambda each: each[1][0]) if each not in used][:surplus]
+    by_name = {each["metadata"]["name"]: each for each in observed.revisions}
+    found = [by_name.get(revision.object_name(observed.deployment["metadata"]["name"], each)) for each in old]
+    return [reference(each) for each in found if each is not None]
+
+
+def _votes(observation: Observation, live: Mapping[str, RawObject], catalogue: Catalogue) -> Counter[str]:
+    votes: Counter[str] = Counter()
+    for fleet in observation.pools:
+        if fleet.pool.placement == workload.EVERY_NODE:
+            for node in fleet.nodes:
+                item = catalogue.find(observation.carried.get(node["metadata"]["name"], ""))
+                votes[item.release.revision if item else ""] += 1
+    for hash_, each in live.items():
+        item = catalogue.find(hash_)
+        votes[item.release.revision if item else ""] += int(each["spec"].get("replicas", 1))
+    return votes
+
+
+def _by_workload(objects: Sequence[RawObject], owner: RawObject) -> dict[str, RawObject]:
+    return {
+        (each["metadata"].get("labels") or {}).get(names.WORKLOAD_LABEL, ""): each
+        for each in objects
+        if _is_owned(each, owner) and "deletionTimestamp" not in each["metadata"]
+    }
+
+
+def _is_owned(obj: RawObject, owner: RawObject) -> bool:
+    uid = owner["metadata"]["uid"]
+    return any(each.get("uid") == uid for each in obj["metadata"].get("ownerReferences") or ())
+
+
+def reference(obj: RawObject) -> ObjectRef:
+    """A reference to exactly this object, for its deletion."""
+    metadata = obj["metadata"]
+    return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))
+
+
+def _look_again(members: Sequence[Member], now: datetime, *, more: bool) -> float | None:
+    if more:
+        return 0.0
+    moments = [member.look_again for member in members if member.look_again is not None]
+    waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
+    if any(member.podless and member.state is State.IN_FLIGHT for member in members):
+        waits.append(PODLESS_LOOK_SECONDS)
+    return min(waits, default=None)

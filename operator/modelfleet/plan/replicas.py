@@ -1,0 +1,100 @@
+"""How the Replicas pools are scaled: the candidate up, stable down, and never below what serves.
+
+A replica of the candidate must be ready before one of stable goes; one that fails takes none away.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelfleet.api import names
+from modelfleet.api.edge_deployment import EdgeDeploymentSpec
+from modelfleet.plan import workload
+from modelfleet.plan.aim import Aim
+from modelfleet.plan.fleet import Chooser, Observation, PoolFleet
+from modelfleet.plan.outcome import ObjectRef, RawObject
+from modelfleet.plan.waves import TRIED, State
+from modelfleet.plan.workload import Workload
+
+Find = Callable[[str], Workload | None]
+
+
+def scale(
+    observation: Observation,
+    aim: Aim,
+    moves: Mapping[str, Workload],
+    live: Mapping[str, RawObject],
+    find: Find,
+    owner: RawObject,
+    spec: EdgeDeploymentSpec,
+) -> tuple[list[RawObject], list[ObjectRef]]:
+    """The Deployments to apply and those to delete; ``live`` are the ones that exist, by workload."""
+    applied: list[RawObject] = []
+    needed: set[str] = set()
+    for fleet in observation.pools:
+        if fleet.pool.placement != workload.REPLICAS:
+            continue
+        for item, count in _counts(fleet, aim, moves, live, find).items():
+            needed.add(item.hash)
+            if count > 0 or item.hash in live:
+                applied.append(
+                    workload.deployment(
+                        item,
+                        owner,
+                        count,
+                        fleet.pool.node_selector,
+                        fleet.tolerations,
+                        spec.strategy.offline_after_seconds,
+                    )
+                )
+        needed |= _unknown_but_serving(fleet, live, find)
+    unneeded = [_reference(each) for hash_, each in live.items() if hash_ not in needed]
+    return applied, unneeded
+
+
+def _counts(
+    fleet: PoolFleet, aim: Aim, moves: Mapping[str, Workload], live: Mapping[str, RawObject], find: Find
+) -> dict[Workload, int]:
+    """Replicas by workload of one pool; what is not named here has none and is not kept."""
+    total = len(fleet.members)
+    ready = sum(member.state is State.HEALTHY for member in fleet.members)
+    tried = sum(member.state in TRIED for member in fleet.members)
+    moved = sum(member.name in moves and moves[member.name] == fleet.wanted for member in fleet.members)
+    counts: dict[Workload, int] = {}
+    if fleet.wanted is not None:
+        counts[fleet.wanted] = tried + moved
+    missing = total - ready
+    stable = None
+    if aim.stable is not None and not aim.settled:
+        stable, _ = Chooser(aim.stable, fleet.pool.name).for_all(fleet.nodes, live)
+        if stable is not None and stable != fleet.wanted:
+            counts[stable] = missing
+            missing -= _available(live.get(stable.hash))
+    for hash_, each in sorted(live.items()):
+        item = find(hash_)
+        if _pool_of(each) != fleet.pool.name or item is None or item in counts or missing <= 0:
+            continue
+        keep = min(_available(each), missing)
+        if keep > 0:
+            counts[item] = keep
+            missing -= keep
+    return counts
+
+
+def _unknown_but_serving(fleet: PoolFleet, live: Mapping[str, RawObject], find: Find) -> set[str]:
+    """Deployments of a revision that is not kept any more, as long as nothing else serves in their stead."""
+    if all(member.state is State.HEALTHY for member in fleet.members):
+        return set()
+    return {hash_ for hash_, each in live.items() if _pool_of(each) == fleet.pool.name and find(hash_) is None}
+
+
+def _available(deployment: RawObject | None) -> int:
+    return int(((deployment or {}).get("status") or {}).get("availableReplicas", 0))
+
+
+def _pool_of(deployment: Mapping[str, Any]) -> str:
+    return str((deployment["metadata"].get("labels") or {}).get(names.POOL_LABEL, ""))
+
+
+def _reference(obj: RawObject) -> ObjectRef:
+    metadata = obj["metadata"]
+    return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))

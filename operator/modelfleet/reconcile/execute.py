@@ -1,0 +1,189 @@
+"""Carrying an Outcome out: each write that still makes a difference, in order, the first error ending it.
+
+A plan states the whole desired state; this module leaves out whatever is already so. Nothing is decided here, and
+nothing is remembered that a restart would miss: the memories below only save requests.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from modelfleet.api import names
+from modelfleet.cluster import difference, events
+from modelfleet.cluster.client import Cluster
+from modelfleet.cluster.errors import ApiError, NameTakenError
+from modelfleet.cluster.view import View
+from modelfleet.plan import naming
+from modelfleet.plan.outcome import NodeLabel, Note, ObjectRef, Outcome, RawObject
+
+NODES_AT_ONCE: Final = 8
+"""Node labels written in parallel."""
+
+_REMEMBERED: Final = 20_000
+
+Remembered = TypeVar("Remembered")
+
+NoteObserver = Callable[[str, Note], None]
+"""Told the kind and the note of each Event that was newly made."""
+
+
+class Executor:
+    """Writes Outcomes to the cluster."""
+
+    def __init__(self, cluster: Cluster, view: View, clock: Callable[[], float], observe: NoteObserver) -> None:
+        self._cluster = cluster
+        self._view = view
+        self._clock = clock
+        self._observe = observe
+        self._applied: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._told: OrderedDict[str, None] = OrderedDict()
+        self._status_written: OrderedDict[str, float] = OrderedDict()
+
+    async def execute(self, seen: RawObject, outcome: Outcome) -> tuple[bool, float | None]:
+        """Carry ``outcome`` out for the object ``seen`` before it was planned.
+
+        Returns whether anything was written, and in how many seconds to look again. Raises
+        :class:`~modelfleet.cluster.errors.ClusterError`.
+        """
+        written = False
+        for obj in outcome.create:
+            written |= await self._create(obj)
+        for obj in outcome.apply:
+            written |= await self._apply(obj)
+        written |= await self._label(outcome.label_nodes)
+        for ref in outcome.delete:
+            if self._lives(ref):
+                await self._cluster.delete(ref)
+                written = True
+        for note in outcome.notes:
+            written |= await self._tell(seen, note)
+        requeue_after = outcome.requeue_after
+        if outcome.status is not None:
+            status_written, wait = await self._status(seen, outcome.status, outcome.settle_status_seconds)
+            written |= status_written
+            if wait is not None:
+                requeue_after = wait if requeue_after is None else min(wait, requeue_after)
+        return written, requeue_after
+
+    async def _create(self, obj: RawObject) -> bool:
+        kind, namespace, name = _identity(obj)
+        held = self._view.get(kind, namespace, name)
+        if held is None:
+            try:
+                await self._cluster.create(obj)
+            except ApiError as error:
+                if error.code != 409 or error.reason != "AlreadyExists":
+                    raise
+                held = await self._cluster.read(kind, namespace, name)
+            else:
+                return True
+        if held is not None and _owner(held) not in (None, _owner(obj)):
+            raise NameTakenError(_taken(obj))
+        return False
+
+    async def _apply(self, obj: RawObject) -> bool:
+        kind, namespace, name = _identity(obj)
+        mark = naming.content_hash(obj, 16)
+        stated = _annotated(obj, names.APPLIED_HASH_ANNOTATION, mark)
+        held = self._view.get(kind, namespace, name) or await self._cluster.read(kind, namespace, name)
+        if held is not None:
+            if _owner(held) != _owner(obj):
+                raise NameTakenError(_taken(obj))
+            uid, version = held["metadata"]["uid"], held["metadata"]["resourceVersion"]
+            if self._applied.get(uid) == (mark, version) or difference.covers(held, stated):
+                return False
+        answer = await self._cluster.apply(stated)
+        # Where covers() reads something otherwise than the API server does, this keeps it from being applied for ever.
+        _remember(self._applied, answer["metadata"]["uid"], (mark, answer["metadata"]["resourceVersion"]))
+        return True
+
+    async def _label(self, labels: list[NodeLabel]) -> bool:
+        wanted = iter([label for label in labels if self._differs(label)])
+        written = False
+        for batch in _batches(wanted, NODES_AT_ONCE):
+            answers = await asyncio.gather(*map(self._cluster.label_node, batch), return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+            written = True
+        return written
+
+    def _differs(self, label: NodeLabel) -> bool:
+        node = self._view.get("Node", "", label.node)
+        return node is not None and (node["metadata"].get("labels") or {}).get(label.key) != label.value
+
+    def _lives(self, ref: ObjectRef) -> bool:
+        held = self._view.get(ref.kind, ref.namespace, ref.name)
+        if held is None or held["metadata"].get("deletionTimestamp"):
+            return False
+        return ref.uid in ("", held["metadata"]["uid"])
+
+    async def _tell(self, seen: RawObject, note: Note) -> bool:
+        event = events.event(seen, note)
+        name = event["metadata"]["name"]
+        if name in self._told:
+            return False
+        try:
+            await self._cluster.create(event)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            new = False
+        else:
+            new = True
+            self._observe(seen["kind"], note)
+        _remember(self._told, name, None)
+        return new
+
+    async def _status(self, seen: RawObject, status: Mapping[str, Any], settle: float) -> tuple[bool, float | None]:
+        """Whether it was written, and where it was put off: for how many seconds."""
+        live = seen.get("status") or {}
+        wanted = difference.without_nulls(status)
+        patch = difference.merge_patch(live, wanted)
+        if not patch:
+            return False, None
+        uid, now = seen["metadata"]["uid"], self._clock()
+        if settle > 0 and difference.significant(live) == difference.significant(wanted):
+            wait = self._status_written.get(uid, now - settle) + settle - now
+            if wait > 0:
+                return False, wait
+        await self._cluster.patch_status(seen, patch)
+        _remember(self._status_written, uid, self._clock())
+        return True, None
+
+
+def _identity(obj: RawObject) -> tuple[str, str, str]:
+    metadata = obj["metadata"]
+    return obj["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def _owner(obj: RawObject) -> str | None:
+    """The uid of the controlling owner."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _taken(obj: RawObject) -> str:
+    kind, namespace, name = _identity(obj)
+    return f"{kind} {namespace}/{name} exists and belongs to somebody else; rename or delete it"
+
+
+def _annotated(obj: RawObject, key: str, value: str) -> RawObject:
+    """A copy with one annotation more."""
+    metadata = obj["metadata"]
+    return {**obj, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), key: value}}}
+
+
+def _batches(items: Iterator[NodeLabel], size: int) -> Iterator[list[NodeLabel]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _remember(memory: OrderedDict[str, Remembered], key: str, value: Remembered) -> None:
+    """Set the value; the oldest is forgotten where there are too many."""
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

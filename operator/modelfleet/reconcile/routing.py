@@ -1,0 +1,129 @@
+"""Which keys a change concerns: the object itself, its owner, and whoever's plan reads it.
+
+Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The two
+floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand) and the counts of a moving
+fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from modelfleet.api import names
+from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS
+from modelfleet.cluster.view import View
+from modelfleet.plan.outcome import RawObject
+from modelfleet.reconcile.context import Key
+
+_OWNERS: Final = (
+    (names.EDGE_DEPLOYMENT_LABEL, "EdgeDeployment"),
+    (names.TRAINING_JOB_LABEL, "TrainingJob"),
+    (names.MODEL_VERSION_LABEL, "ModelVersion"),
+)
+
+
+def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[Key]:
+    """The keys to look at after an object changed; one of the two forms may be missing, not both."""
+    obj = after if after is not None else before
+    if obj is None:
+        return set()
+    kind = obj["kind"]
+    found: set[Key] = set()
+    if kind in OWN_KINDS:
+        found.add(_key(obj))
+    if kind in CHILD_KINDS:
+        for form in (before, after):
+            found.update(_owners(form) if form is not None else ())
+    elif kind == "ModelVersion":
+        found.update(_of_model_version(view, before, after))
+    elif kind == "EdgeDeployment":
+        found.update(_of_edge_deployment(before, after))
+    elif kind == "Node":
+        found.update(_of_node(view, before, after))
+    return found
+
+
+def _key(obj: Mapping[str, Any]) -> Key:
+    return Key(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
+    """By the controller reference, and by our labels for what is owned at second hand (pods)."""
+    metadata = child["metadata"]
+    namespace = metadata.get("namespace", "")
+    for owner in metadata.get("ownerReferences") or ():
+        if owner["kind"] in OWN_KINDS and owner["apiVersion"] == names.API_VERSION:
+            yield Key(owner["kind"], namespace, owner["name"])
+    labels = metadata.get("labels") or {}
+    for label, kind in _OWNERS:
+        # A serving pod names the model version it serves, too; only verification concerns the ModelVersion.
+        if label in labels and (kind != "ModelVersion" or names.VERIFICATION_LABEL in labels):
+            yield Key(kind, namespace, labels[label])
+
+
+def _of_model_version(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
+    """Those that serve or make it; the model's other versions only where an alias may have moved."""
+    obj: RawObject = after or before or {}
+    namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+    for deployment in view.list("EdgeDeployment", namespace):
+        if name in versions_of(deployment):
+            yield _key(deployment)
+    for job in view.list("TrainingJob", namespace):
+        if (job["spec"].get("output") or {}).get("modelVersionName") == name:
+            yield _key(job)
+    if _alias_facts(before) != _alias_facts(after):
+        for other in view.list("ModelVersion", namespace):
+            if other["spec"].get("model") == obj["spec"].get("model"):
+                yield _key(other)
+
+
+def _alias_facts(obj: RawObject | None) -> Any:
+    """What decides which version of a model an alias means."""
+    if obj is None:
+        return None
+    spec = obj["spec"]
+    return spec.get("aliases"), spec.get("deprecated"), spec.get("version"), obj["metadata"].get("deletionTimestamp")
+
+
+def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
+    """The ModelVersions it uses or used, when that changed."""
+    facts = [
+        (versions_of(form), (form.get("status") or {}).get("phase")) if form is not None else None
+        for form in (before, after)
+    ]
+    if facts[0] != facts[1]:
+        for form in filter(None, (before, after)):
+            for name in versions_of(form):
+                yield Key("ModelVersion", form["metadata"]["namespace"], name)
+
+
+def versions_of(deployment: Mapping[str, Any]) -> frozenset[str]:
+    """The names of the ModelVersions that an EdgeDeployment asks for, serves, or is moving to."""
+    status = deployment.get("status") or {}
+    named = [deployment["spec"].get("modelVersion")]
+    named += [(status.get(role) or {}).get("modelVersion") for role in ("stable", "candidate")]
+    return frozenset(name for name in named if name)
+
+
+def _of_node(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
+    if before is not None and after is not None and _node_facts(before) == _node_facts(after):
+        return
+    labels = [(form["metadata"].get("labels") or {}) for form in (before, after) if form is not None]
+    for deployment in view.list("EdgeDeployment"):
+        selectors = [pool.get("nodeSelector") or {} for pool in deployment["spec"].get("pools", ())]
+        if any(selector.items() <= each.items() for selector in selectors for each in labels):
+            yield _key(deployment)
+
+
+def _node_facts(node: Mapping[str, Any]) -> Any:
+    """What a plan reads of a node; heartbeats leave it as it is."""
+    metadata, spec, status = node["metadata"], node["spec"], node["status"]
+    ready = [(condition.get("status"), condition.get("lastTransitionTime")) for condition in status["conditions"]]
+    return (
+        metadata["uid"],
+        metadata.get("labels"),
+        metadata.get("deletionTimestamp"),
+        spec.get("taints"),
+        spec.get("unschedulable"),
+        status.get("allocatable"),
+        ready,
+    )

@@ -1,0 +1,110 @@
+"""The operator's settings: the YAML file that the chart mounts, checked and typed. Nothing else reads it."""
+
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool
+
+PATH_ENV: Final = "MODELFLEET_CONFIG"
+DEFAULT_PATH: Final = "/etc/modelfleet/config.yaml"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the file, the field and what is wrong with it."""
+
+
+class _Setting(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class NodePoolSetting(_Setting):
+    """Where training pods of a named pool go; as in a pod's spec."""
+
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+
+
+class LeaseSetting(_Setting):
+    """Leader election; seconds, as client-go names them."""
+
+    name: str = "modelfleet"
+    duration_seconds: Seconds = 15.0
+    renew_deadline_seconds: Seconds = 10.0
+    retry_period_seconds: Seconds = 2.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LeaseSetting":
+        if not self.duration_seconds > self.renew_deadline_seconds > 1.2 * self.retry_period_seconds:
+            raise ValueError("durationSeconds > renewDeadlineSeconds > 1.2 x retryPeriodSeconds must hold")
+        return self
+
+
+class Settings(_Setting):
+    """Everything that can be set; the file's keys are these names in camelCase."""
+
+    installation_name: str = Field(min_length=1)
+    """Identity of this installation, unique in the cluster."""
+    namespace: str = Field(min_length=1)
+    """Where the operator runs; its Lease is here."""
+    runtime_image: str = Field(min_length=1)
+    """Default serving image; also runs fetch and verify."""
+    image_pull_policy: ImagePullPolicy = "IfNotPresent"
+    node_pools: dict[str, NodePoolSetting] = {}
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Reconciles at once."""
+    resync_seconds: Annotated[float, Field(ge=10)] = 720.0
+    """Mean time after which an untouched object is looked at again."""
+    audit_seconds: Annotated[float, Field(ge=5)] = 120.0
+    """Time between two comparisons of the view with the API server."""
+    sweep_interval_seconds: Seconds = 300.0
+    """Time between the two looks that must agree before a node label without an owner is taken off."""
+    lease: LeaseSetting = LeaseSetting()
+    http_host: str = "0.0.0.0"  # noqa: S104 (probes and Prometheus come from outside the pod)
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Probes and metrics; 0 picks a free port."""
+    log_format: Literal["plain", "json"] = "plain"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def installation(self) -> Installation:
+        """What plans need to know of it."""
+        pools = {name: NodePool(pool.node_selector, tuple(pool.tolerations)) for name, pool in self.node_pools.items()}
+        return Installation(self.installation_name, self.namespace, self.runtime_image, self.image_pull_policy, pools)
+
+
+def load(path: str | None = None) -> Settings:
+    """The settings of the file; ``MODELFLEET_LOG_FORMAT`` and ``MODELFLEET_LOG_LEVEL`` win over it.
+
+    Raises :class:`SettingsError`.
+    """
+    path = path or os.environ.get(PATH_ENV, DEFAULT_PATH)
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; set {PATH_ENV} to the settings file") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: a mapping is expected")
+    for name in ("log_format", "log_level"):
+        value = os.environ.get(f"MODELFLEET_{name.upper()}")
+        if value:
+            content[to_camel(name)] = value
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise SettingsError(f"{path}: {wrong}") from error
+
+
+def identity() -> str:
+    """Who we are in the Lease: the pod's name, made unique in case two processes share a host name."""
+    return f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"

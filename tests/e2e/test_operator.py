@@ -1,0 +1,158 @@
+"""The operator as it runs at night: killed, down, two of it, and quiet when there is nothing to do."""
+
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from e2e.audit import AuditLog, tally, writes
+from e2e.cluster.cluster import Cluster
+from e2e.helm import NAMESPACE
+from e2e.kubectl import Kubectl, is_true
+from e2e.project import Files
+from tests import objects
+from tests.objects import ARTIFACT, REPORT
+
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelfleet"
+LABEL_PREFIX = "node.modelfleet.dev/"
+
+
+def gateways(kubectl: Kubectl) -> list[dict[str, str]]:
+    """The labels of ours on every node."""
+    return [
+        {key: value for key, value in node["metadata"]["labels"].items() if key.startswith(LABEL_PREFIX)}
+        for node in kubectl.list("nodes")
+    ]
+
+
+@pytest.fixture
+def audit(cluster: Cluster) -> AuditLog:
+    assert cluster.audit_log is not None
+    return AuditLog(cluster.audit_log)
+
+
+def three_pools() -> list[objects.RawObject]:
+    """All 200 simulated gateways."""
+    return [objects.pool(name, {"pool": name, "type": "kwok"}) for name in ("cuda", "arm-edge", "x86")]
+
+
+def test_killed_at_ten_random_moments_the_flow_still_ends_well(
+    kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str, train_image: str, say: Callable[[str], None]
+) -> None:
+    """SIGKILL, ten times, from the training's start to the last gateway; the end is that of an undisturbed run."""
+    seed = 20261121
+    moments = random.Random(seed)
+    done = threading.Event()
+    kills = 0
+    kubectl.apply(
+        objects.training_job(
+            files,
+            namespace,
+            [
+                objects.step("prepare", train_image, REPORT.format(metrics="{}")),
+                objects.step("train", train_image, ARTIFACT, "prepare"),
+            ],
+        ),
+        objects.edge_deployment("m-1-0-0", three_pools()),
+    )
+    while kills < 10:
+        done.wait(moments.uniform(0.5, 12))
+        pods = operator_pods.list("pods", "app.kubernetes.io/name=modelfleet")
+        victims = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        # Both replicas, so that the next leader starts from nothing but what lies in the cluster.
+        operator_pods("delete", "pod", *victims, "--force", "--grace-period=0", "--wait=false")
+        kills += 1
+    kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"), timeout=300)
+    deployed = kubectl.wait_for("edgedeployment", "line", lambda deployment: is_true(deployment, "Ready"), timeout=300)
+    assert deployed["status"]["counts"]["healthy"] == 200
+    job = kubectl.get("trainingjob", "job")
+    assert job is not None
+    # No step ran twice: a second attempt would have another name.
+    assert [step["jobName"] for step in job["status"]["steps"]] == ["job-prepare-1", "job-train-1"]
+    version = kubectl.get("modelversion", "m-1-0-0")
+    assert version is not None
+    assert version["status"]["stage"] == "Online"
+    assert len(kubectl.list("controllerrevisions", "modelfleet.dev/edge-deployment=line")) == 1
+
+
+def test_a_rollout_costs_at_most_two_writes_a_gateway_and_then_none(
+    kubectl: Kubectl, files: Files, namespace: str, train_image: str, audit: AuditLog, say: Callable[[str], None]
+) -> None:
+    kubectl.apply(
+        objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]),
+        objects.model_version([objects.artifact(files, f"{namespace}/2", b"two")], version="2.0.0"),
+    )
+    for name in ("m-1-0-0", "m-2-0-0"):
+        kubectl.wait_for("modelversion", name, lambda version: is_true(version, "Ready"))
+    kubectl.apply(
+        objects.training_job(
+            files, namespace, [objects.step("train", train_image, ARTIFACT)], model="other", version="1.0.0"
+        )
+    )
+    kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"))
+    kubectl.wait_for("modelversion", "other-1-0-0", lambda version: is_true(version, "Ready"))
+    for name in ("m-1-0-0", "m-2-0-0"):
+        audit.mark()
+        deployment = objects.edge_deployment(
+            name,
+            three_pools(),
+            strategy={"waves": [{"name": "pilot", "nodes": 5}, {"name": "half", "nodes": "50%"}, {"name": "all"}]},
+        )
+        kubectl.apply(deployment)
+        kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
+        made = writes(audit.since_mark(OPERATOR))
+        say(f"rollout of {name} to 200 gateways: {len(made)} writes, {len(made) / 200:.2f} a gateway: {tally(made)}")
+        assert len(made) <= 2 * 200
+
+    # Settled counts may still be written once; from then on nothing is.
+    settled = threading.Event()
+    settled.wait(15)
+    kinds = "modelversions,trainingjobs,edgedeployments,daemonsets,controllerrevisions,jobs"
+    before = {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in kubectl.list(kinds)}
+    audit.mark()
+    settled.wait(60)
+    quiet = writes(audit.since_mark(OPERATOR))
+    assert quiet == []
+    assert {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in kubectl.list(kinds)} == before
+
+
+def test_deleted_while_the_operator_is_down_nothing_runs_on_and_labels_are_swept(
+    kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str
+) -> None:
+    kubectl.apply(
+        objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]),
+        objects.edge_deployment("m-1-0-0", three_pools()),
+    )
+    kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
+    assert any(gateways(kubectl))
+    operator_pods("scale", "deployment", "modelfleet", "--replicas=0")
+    operator_pods("wait", "pods", "--for=delete", "--selector=app.kubernetes.io/name=modelfleet", "--timeout=90s")
+    try:
+        kubectl("delete", "edgedeployment", "line", "--wait=true")
+        kubectl(
+            "wait", "pods", "--for=delete", "--selector=modelfleet.dev/edge-deployment=line", "--timeout=120s"
+        )
+        assert kubectl.list("daemonsets") == []
+    finally:
+        operator_pods("scale", "deployment", "modelfleet", "--replicas=2")
+    operator_pods("rollout", "status", "deployment/modelfleet", "--timeout=120s")
+    for _ in kubectl.readings("namespace", namespace, timeout=180):
+        if not any(gateways(kubectl)):
+            break
+    assert not any(gateways(kubectl))
+
+
+def test_one_of_two_replicas_leads_and_the_other_takes_over(
+    kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str
+) -> None:
+    operator_pods("rollout", "status", "deployment/modelfleet", "--timeout=120s")
+    (lease,) = operator_pods.list("leases")
+    leader = lease["spec"]["holderIdentity"]
+    pods = {pod["metadata"]["name"] for pod in operator_pods.list("pods", "app.kubernetes.io/name=modelfleet")}
+    assert len(pods) == 2
+    (led,) = [name for name in pods if name in leader]
+    operator_pods("delete", "pod", led, "--wait=false")
+    operator_pods.wait_for("lease", lease["metadata"]["name"], lambda held: held["spec"]["holderIdentity"] not in ("", None, leader))
+    kubectl.apply(objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]))
+    kubectl.wait_for("modelversion", "m-1-0-0", lambda version: is_true(version, "Ready"))

@@ -1,0 +1,191 @@
+"""What the contract refuses at admission: one edit each, with the field it names and, for a rule, its message."""
+
+from tests.contract import REMOVED, Refusal
+
+_NAME = "metadata.name must be spec.model, a dash, and spec.version in lower case with dashes for dots"
+_LONG = {"spec.model": "m" * 40, "spec.version": "1.0.0-" + "a" * 26, "metadata.name": "m" * 40 + "-1-0-0-" + "a" * 26}
+_KEYS = "every key must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource with its domain"
+_LABEL_KEY = "every key must be a label key"
+_PASSWORD = "must not carry a password: put credentials into a Secret"  # noqa: S105 (a message)
+_GPU = "requests of an extended resource, such as nvidia.com/gpu, must equal its limits"
+_DNS = "must have at most 40 lower-case letters, digits and dashes"
+
+SCHEMA = (
+    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0f1e"}, "spec.artifacts[0].sha256"),
+    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0F1E" * 16}, "spec.artifacts[0].sha256"),
+    Refusal("ModelVersion", {"spec.artifacts.0.sha256": REMOVED}, "spec.artifacts[0].sha256"),
+    Refusal("ModelVersion", {"spec.artifacts.0.sizeBytes": 0}, "spec.artifacts[0].sizeBytes"),
+    Refusal("ModelVersion", {"spec.artifacts.0.sizeBytes": "12"}, "spec.artifacts[0].sizeBytes"),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri"),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri"),
+    Refusal("ModelVersion", {"spec.artifacts.0.format": "pickle"}, "spec.artifacts[0].format"),
+    Refusal("ModelVersion", {"spec.artifacts.0.precision": "int4"}, "spec.artifacts[0].precision"),
+    Refusal("ModelVersion", {"spec.artifacts.0.platforms": ["arm64"]}, "spec.artifacts[0].platforms[0]"),
+    Refusal("ModelVersion", {"spec.artifacts.0.platforms": ["linux/a", "linux/a"]}, "spec.artifacts[0].platforms[1]"),
+    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": "2 GB"}, "spec.artifacts[0].minMemory"),
+    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": -1}, "spec.artifacts[0].minMemory"),
+    Refusal("ModelVersion", {"spec.artifacts.1.name": "int8"}, "spec.artifacts[1]"),
+    Refusal("ModelVersion", {"spec.artifacts": []}, "spec.artifacts"),
+    Refusal("ModelVersion", {"spec.version": "1.4"}, "spec.version"),
+    Refusal("ModelVersion", {"spec.version": "v1.4.0"}, "spec.version"),
+    Refusal("ModelVersion", {"spec.version": "1.04.0"}, "spec.version"),
+    Refusal("ModelVersion", {"spec.version": "1.4.0+build"}, "spec.version"),
+    Refusal("ModelVersion", {"spec.version": "1.4.0-rc.01"}, "spec.version"),
+    Refusal("ModelVersion", {"spec.model": "Defect_Detector"}, "spec.model"),
+    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "high"}}, "spec.metrics.accuracy"),
+    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "NaN"}}, "spec.metrics.accuracy"),
+    Refusal("ModelVersion", {"spec.metrics": {"accuracy": 0.9}}, "spec.metrics.accuracy"),
+    Refusal("ModelVersion", {"spec.lineage.git.revision": "main"}, "spec.lineage.git.revision"),
+    Refusal("TrainingJob", {"spec.source.git.revision": "4f2c"}, "spec.source.git.revision"),
+    Refusal("TrainingJob", {"spec.initializer.dataset.digest": "77aa" * 16}, "spec.initializer.dataset.digest"),
+    Refusal("TrainingJob", {"spec.steps": []}, "spec.steps"),
+    Refusal("TrainingJob", {"spec.steps.2.name": "train"}, "spec.steps[2]"),
+    Refusal("TrainingJob", {"spec.steps.0.name": "a-name-too-long-x"}, "spec.steps[0].name"),
+    Refusal("TrainingJob", {"spec.steps.1.dependsOn.0.status": "Running"}, "spec.steps[1].dependsOn[0].status"),
+    Refusal("TrainingJob", {"spec.steps.1.trainer.numNodes": 65}, "spec.steps[1].trainer.numNodes"),
+    Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "mpi"}, "spec.steps[1].trainer.framework"),
+    Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),
+    Refusal("TrainingJob", {"spec.gate.0.value": "92%"}, "spec.gate[0].value"),
+    Refusal("TrainingJob", {"spec.backoffLimit": 21}, "spec.backoffLimit"),
+    Refusal("TrainingJob", {"spec.output.storageUri": "https://models.example"}, "spec.output.storageUri"),
+    Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
+    Refusal("EdgeDeployment", {"spec.pools": []}, "spec.pools"),
+    Refusal("EdgeDeployment", {"spec.pools.1.name": "gateways-arm"}, "spec.pools[1]"),
+    Refusal("EdgeDeployment", {"spec.pools.0.placement": "Everywhere"}, "spec.pools[0].placement"),
+    Refusal("EdgeDeployment", {"spec.pools.0.nodeSelector": REMOVED}, "spec.pools[0].nodeSelector"),
+    Refusal("EdgeDeployment", {"spec.pools.1.replicas": -1}, "spec.pools[1].replicas"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": 0}, "spec.strategy.waves[0].nodes"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "0%"}, "spec.strategy.waves[0].nodes"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "101%"}, "spec.strategy.waves[0].nodes"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "7"}, "spec.strategy.waves[0].nodes"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.1.name": "pilot"}, "spec.strategy.waves[1]"),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.pools": []}, "spec.strategy.waves[0].pools"),
+    Refusal("EdgeDeployment", {"spec.strategy.maxUnavailable": "0%"}, "spec.strategy.maxUnavailable"),
+    Refusal("EdgeDeployment", {"spec.strategy.update": "HotSwap"}, "spec.strategy.update"),
+    Refusal("EdgeDeployment", {"spec.serving.modelMountPath": "models"}, "spec.serving.modelMountPath"),
+    Refusal("EdgeDeployment", {"spec.serving.modelMountPath": "/"}, "spec.serving.modelMountPath"),
+    Refusal("EdgeDeployment", {"spec.serving.ports.http": 65536}, "spec.serving.ports.http"),
+    Refusal("EdgeDeployment", {"spec.serving.env.0.name": "1ST"}, "spec.serving.env[0].name"),
+    Refusal(
+        "EdgeDeployment", {"spec.serving.env": [{"name": "A", "value": "1"}, {"name": "A"}]}, "spec.serving.env[1]"
+    ),
+)
+
+RULES = (
+    Refusal("ModelVersion", {"metadata.name": "defect-detector-1.4.0"}, "", _NAME),
+    Refusal("ModelVersion", {"spec.version": "1.4.1"}, "", _NAME),
+    Refusal("ModelVersion", _LONG, "", "metadata.name must have at most 63 characters"),
+    Refusal(
+        "ModelVersion", {"spec.artifacts.0.uri": "https://me:secret@a.example/m"}, "spec.artifacts[0].uri", _PASSWORD
+    ),
+    Refusal(
+        "ModelVersion", {"spec.metrics": {"9lives": "1"}}, "spec.metrics", "every name of a metric must begin with"
+    ),
+    Refusal(
+        "ModelVersion",
+        {"spec.lineage.dvc.params": {"learning rate": "1"}},
+        "spec.lineage.dvc.params",
+        "every name of a parameter must have 1 to 128 visible ASCII characters",
+    ),
+    Refusal("TrainingJob", {"metadata.name": "a" * 41}, "", f"metadata.name of a TrainingJob {_DNS}"),
+    Refusal("TrainingJob", {"metadata.name": "1st"}, "", f"metadata.name of a TrainingJob {_DNS}"),
+    Refusal("TrainingJob", {"spec.steps": REMOVED}, "spec", "give either steps (a DAG) or trainer"),
+    Refusal("TrainingJob", {"spec.trainer": {"image": "x"}}, "spec", "give either steps (a DAG) or trainer"),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.1.dependsOn.0.name": "prepare"},
+        "spec.steps",
+        "steps[].dependsOn[].name must be the name of a step of this job",
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.output.modelVersionName": "defect-detector-1-4-1"},
+        "spec.output.modelVersionName",
+        "output.modelVersionName must be model, a dash, and version",
+    ),
+    Refusal("TrainingJob", {"spec.steps.0.image": REMOVED}, "spec.steps[0]", "a step needs either image"),
+    Refusal("TrainingJob", {"spec.steps.1.image": "x"}, "spec.steps[1]", "a step needs either image"),
+    Refusal("TrainingJob", {"spec.steps.1.command": ["x"]}, "spec.steps[1]", "belong inside trainer"),
+    Refusal("TrainingJob", {"spec.steps.1.env": []}, "spec.steps[1]", "belong inside trainer"),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.0.resources.limits": {"gpu": 1}},
+        "spec.steps[0].resources.limits",
+        _KEYS,
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.0.resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1999m"}}},
+        "spec.steps[0].resources",
+        "requests must not be greater than limits",
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.0.resources": {"requests": {"nvidia.com/gpu": 1}}},
+        "spec.steps[0].resources",
+        _GPU,
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.0.resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}},
+        "spec.steps[0].resources",
+        _GPU,
+    ),
+    Refusal("TrainingJob", {"spec.nodeSelector": {"-": "x"}}, "spec.nodeSelector", _LABEL_KEY),
+    Refusal("TrainingJob", {"spec.tolerations": [{}]}, "spec.tolerations[0]", "a toleration without key needs"),
+    Refusal(
+        "TrainingJob",
+        {"spec.tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+        "spec.tolerations[0]",
+        "operator: Exists takes no value",
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}]},
+        "spec.tolerations[0]",
+        "tolerationSeconds needs effect: NoExecute",
+    ),
+    Refusal("EdgeDeployment", {"metadata.name": "line.a"}, "", f"metadata.name of an EdgeDeployment {_DNS}"),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.pools.0.replicas": 2},
+        "spec.pools[0].replicas",
+        "replicas needs placement: Replicas",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.pools.0.nodeSelector": {}},
+        "spec.pools[0].nodeSelector",
+        "nodeSelector must have at least one label",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.strategy.waves.0.pools": ["gateways-amr"]},
+        "spec.strategy.waves",
+        "strategy.waves[].pools must be names of pools of this deployment",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.serving.ports.grpc": 8080},
+        "spec.serving.ports",
+        "http and grpc must be different ports",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.serving.modelMountPath": "/models/../etc"},
+        "spec.serving.modelMountPath",
+        "must not have . or .. as a part",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.serving.modelMountPath": "/tmp/models"},  # noqa: S108 (what is refused)
+        "spec.serving.modelMountPath",
+        "must not lie in a folder of the system",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.serving.env.0.name": "MODELFLEET_ORDER"},
+        "spec.serving.env[0].name",
+        "names that begin with MODELFLEET_ are the operator's",
+    ),
+)
