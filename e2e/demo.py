@@ -119,9 +119,8 @@ class Demo:
         check(answer.version == version, f"version {answer.version} answered, not {version}")
         for name, tensor in expected.items():
             check(np.array_equal(answer.outputs[name], tensor), f"output {name} differs from the offline one")
-        self.progress.keep(
-            f"POST {base}/v2/models/defect-detector/infer → version {answer.version}, equal offline ({artifact})"
-        )
+        self.progress.keep(f"POST {base}/v2/models/defect-detector/infer")
+        self.progress.keep(f"version {answer.version} answered, equal to what {artifact} answers offline")
 
     def serving_artifact(self) -> str:
         """The artifact of the routed pods."""

@@ -1,4 +1,4 @@
-"""The example project put into a cluster: its dataset in the store, its manifests with the cluster's own values filled in.
+"""The example project put into a cluster: its dataset in the store, its manifests with the cluster's own values.
 
 The manifests of ``examples/defect-inspection`` are plain and complete; what differs from cluster to cluster (the
 store's address and keys, the commit, the dataset's digest) is set on the parsed YAML, and what is applied is shown.

@@ -163,6 +163,7 @@ def edge_deployment() -> Document:
             "pools": [
                 {
                     "name": "gateways-arm",
+                    "provider": "KubeEdge",
                     "nodeSelector": {"apps.kubeedge.io/belonging-to": "line-a"},
                     "tolerations": [
                         {"operator": "Exists"},

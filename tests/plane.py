@@ -1,4 +1,4 @@
-"""A control plane for tests alone: API server, controllers and scheduler, no node. Up in seconds, all gone afterwards."""
+"""A control plane for tests alone: API server, controllers and scheduler, no node. Up in seconds, all gone after."""
 
 import shutil
 from collections.abc import Iterator

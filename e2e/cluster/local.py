@@ -7,7 +7,7 @@ cgroup, whose names follow from the cluster's: it also removes one that was half
 import secrets
 import shutil
 
-from e2e.cluster import certificates, control_plane, dns, host, network, node, processes, state
+from e2e.cluster import certificates, control_plane, dns, host, network, node, processes, programs, state
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import ClusterError, Report, timed_lines, wait_until
 from e2e.cluster.folders import CLUSTERS, DEFAULT_NAME, Folder
@@ -16,6 +16,8 @@ from e2e.cluster.store import Store
 
 PARTS = (*control_plane.PARTS, *node.PARTS, dns.PART)
 """The parts without which the cluster is broken; KWOK and the store may be stopped and started."""
+
+PROGRAMS = (*control_plane.PARTS, "kubelet", "kube-proxy", dns.PART, "pause", "kubectl", "kwok", "versitygw")
 
 
 def up(
@@ -31,6 +33,7 @@ def up(
             say(f"cluster {name}: is up")
         else:
             host.check(say)
+            programs.provide(PROGRAMS, say)
             _remove(folder)
             _make(folder, say, node_monitor_grace_seconds)
         cluster = connect(name)

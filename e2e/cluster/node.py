@@ -10,18 +10,24 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from e2e.cluster import certificates, cgroups, host, network, oci, programs
+from e2e.cluster import certificates, cgroups, network, oci, programs
 from e2e.cluster.commands import ClusterError, Report, run, succeeds, wait_until
 from e2e.cluster.folders import Folder
 from e2e.cluster.network import Network
+from e2e.cluster.node_configuration import (
+    CONFIGURATION,
+    PAUSE_IMAGE,
+    containerd_configuration,
+    kubelet_configuration,
+    pod_network,
+    proxy_configuration,
+)
 from e2e.cluster.processes import Processes
 
 PARTS = ("containerd", "kubelet", "kube-proxy")
-PAUSE_IMAGE = "modelfleet.dev/pause:1"
 
 # The kubelet sets some of the kernel's switches for the whole host. It gets files in their place, so that the host
 # stays as it was: what pods need of them (overcommitting memory, no panic) holds by default.
@@ -82,8 +88,9 @@ class Node:
     def import_image(self, archive: Path) -> None:
         """Put the images of an OCI archive into the node, under the names that the archive gives them."""
         inside = self._inside()
-        listed = run(*inside, "ctr", "--namespace", "k8s.io", "images", "list")
-        if all(f"{name} " in listed and digest in listed for name, digest in oci.images(archive).items()):
+        listed = run(*inside, "ctr", "--namespace", "k8s.io", "images", "list").splitlines()
+        present = {(words[0], words[2]) for words in map(str.split, listed) if len(words) > 2}
+        if oci.images(archive).items() <= present:
             return
         with archive.open("rb") as content:
             # Fed through standard input: the node sees other files under /run, /var/lib and /var/log.
@@ -100,10 +107,7 @@ class Node:
     @property
     def _node_etc(self) -> Path:
         """The configuration of what sees the node's own /run, as the host sees it."""
-        return self.folder.node / "run" / "modelfleet"
-
-    _SEEN = Path("/run/modelfleet")
-    """The same as the node sees it."""
+        return self.folder.node / CONFIGURATION.relative_to("/")
 
     def _inside(self) -> list[str]:
         """What to put before a command so that it runs on the node."""
@@ -117,14 +121,16 @@ class Node:
                 *network.enter(self.folder),
                 *("unshare", "--mount", "--propagation", "private", "--"),
                 *("sh", "-c", _IN_OWN_MOUNTS, "sh", self.folder.node),
-                *("containerd", "--config", self._SEEN / "containerd.toml"),
+                *("containerd", "--config", CONFIGURATION / "containerd.toml"),
             ],
         )
-        wait_until(
-            lambda: succeeds(*self._inside(), "ctr", "--connect-timeout=1s", "version"),
-            "containerd to answer",
-            60,
-            lambda: self.processes.expect("containerd"),
+        wait_until(self._containerd_answers, "containerd to answer", 60, lambda: self.processes.expect("containerd"))
+
+    def _containerd_answers(self) -> bool:
+        inside = self._inside()
+        # Before it has its own mounts, the one that answers would be the host's.
+        return succeeds(*inside, "test", "-e", CONFIGURATION / "containerd.toml") and succeeds(
+            *inside, "ctr", "--connect-timeout=1s", "version"
         )
 
     def _start_kubelet(self, report: Report) -> None:
@@ -133,8 +139,8 @@ class Node:
             [
                 *self._inside(),
                 programs.find("kubelet", report),
-                f"--config={self._SEEN / 'kubelet.yaml'}",
-                f"--kubeconfig={self._SEEN / 'kubelet.kubeconfig'}",
+                f"--config={CONFIGURATION / 'kubelet.yaml'}",
+                f"--kubeconfig={CONFIGURATION / 'kubelet.kubeconfig'}",
                 f"--hostname-override={self.name}",
                 f"--node-ip={self.network.node}",
                 "--node-labels=pool=lab,site=lab",
@@ -158,15 +164,15 @@ class Node:
         authority.kubeconfig(own / "kubelet.kubeconfig", self.network.api_url, self.folder.name, pair)
         (own / "resolv.conf").write_text(f"nameserver {self.network.host}\n")
         (own / "kubelet.yaml").write_text(yaml.safe_dump(kubelet_configuration(self.folder.cgroup, self.network)))
-        (own / "containerd.toml").write_text(_containerd_configuration(own.name))
+        (own / "containerd.toml").write_text(containerd_configuration())
         links = own / "net.d"
         links.mkdir(exist_ok=True)
-        (links / "10-pods.conflist").write_text(json.dumps(_pod_network(self.network), indent=1))
+        (links / "10-pods.conflist").write_text(json.dumps(pod_network(self.network), indent=1))
         proxy = authority.issue("kube-proxy", "system:kube-proxy")
         proxy_kubeconfig = authority.kubeconfig(
             self.folder.certificates / "kube-proxy.kubeconfig", self.network.api_url, self.folder.name, proxy
         )
-        (self._etc / "kube-proxy.yaml").write_text(yaml.safe_dump(_proxy_configuration(self.network, proxy_kubeconfig)))
+        (self._etc / "kube-proxy.yaml").write_text(yaml.safe_dump(proxy_configuration(self.network, proxy_kubeconfig)))
 
 
 def run_with_input(words: list[str], descriptor: int) -> None:
@@ -174,110 +180,6 @@ def run_with_input(words: list[str], descriptor: int) -> None:
     done = subprocess.run(words, stdin=descriptor, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(f"{words[-1]} exited with {done.returncode}: {done.stderr.strip()[-2000:]}")
-
-
-def kubelet_configuration(cgroup: str, addresses: Network) -> dict[str, Any]:
-    """The kubelet's configuration, as it lies in ``kubelet.yaml``."""
-    seen = Node._SEEN
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": addresses.node,
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(seen / "ca.crt")},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(seen / "kubelet.crt"),
-        "tlsPrivateKeyFile": str(seen / "kubelet.key"),
-        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{cgroup}",
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "enforceNodeAllocatable": [],
-        "oomScoreAdj": 0,
-        "clusterDNS": [addresses.host],
-        "clusterDomain": "cluster.local",
-        "resolvConf": str(seen / "resolv.conf"),
-        # A developer's disk is often nearly full, and nothing here could be pulled again.
-        "imageGCHighThresholdPercent": 100,
-        "imageGCLowThresholdPercent": 99,
-        "evictionHard": {
-            "memory.available": "100Mi",
-            "nodefs.available": "1%",
-            "nodefs.inodesFree": "1%",
-            "imagefs.available": "1%",
-        },
-        "serializeImagePulls": False,
-        "registerNode": True,
-    }
-
-
-def _containerd_configuration(folder: str) -> str:
-    plugins = host.network_plugins()
-    return f"""\
-version = 2
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE_IMAGE}"
-  # Without CAP_SYS_RESOURCE no process may lower its score, and runc would die of it.
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  netns_mounts_under_state_dir = true
-
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{plugins}"
-    conf_dir = "/run/{folder}/net.d"
-
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      SystemdCgroup = false
-"""
-
-
-def _pod_network(addresses: Network) -> dict[str, Any]:
-    """Each pod on a link of its own: all traffic is routed, so kube-proxy sees it without bridge filtering."""
-    return {
-        "cniVersion": "0.4.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": False,
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": addresses.pods}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": True}},
-        ],
-    }
-
-
-def _proxy_configuration(addresses: Network, kubeconfig: Path) -> dict[str, Any]:
-    return {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "mode": "iptables",
-        "clientConnection": {"kubeconfig": str(kubeconfig)},
-        "clusterCIDR": addresses.pods,
-        "nodePortAddresses": ["primary"],
-        "healthzBindAddress": "127.0.0.1:10256",
-        "metricsBindAddress": "127.0.0.1:10249",
-        # The connection table's size is the host's and stays as it is.
-        "conntrack": {
-            "maxPerCore": 0,
-            "min": 0,
-            "tcpEstablishedTimeout": "0s",
-            "tcpCloseWaitTimeout": "0s",
-        },
-        "oomScoreAdj": 0,
-    }
 
 
 def _pause_archive(path: Path, report: Report) -> Path:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,12 @@ def find(name: str, report: Report) -> Path:
     if name not in _found:
         _found[name] = _prebuilt(name) or _built(name, report)
     return _found[name]
+
+
+def provide(names: Iterable[str], report: Report) -> None:
+    """Find or build all of these, before something is begun that would be left half made if one could not be had."""
+    for name in names:
+        find(name, report)
 
 
 def version_fits(program: Program, printed: str) -> bool:

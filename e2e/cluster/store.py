@@ -1,4 +1,4 @@
-"""The cluster's object store: a real S3 server over plain files, which can be tampered with.
+"""The cluster's object store: a real S3 server over plain files.
 
 An object ``models/a/b.onnx`` is the file ``<folder>/models/a/b.onnx``. The server stands beside the cluster, on an
 address that its pods reach, so that it can be taken away for a while and given back.
@@ -66,11 +66,22 @@ class Store:
         }
 
     def file(self, uri: str) -> Path:
-        """The file behind ``s3://bucket/key``, to look at or to tamper with."""
+        """The file behind ``s3://bucket/key``, to look at.
+
+        Written in place it no longer fits the checksum that the server keeps beside it, and S3 clients notice: rot on
+        the disk, not a forgery. See ``forge``.
+        """
         scheme, _, path = uri.partition("://")
         if scheme != "s3":
             raise ValueError(f"{uri} is not in this store: its scheme is not s3")
         return self.folder / path
+
+    def forge(self, uri: str, content: bytes) -> None:
+        """Replace an object and its checksum, as somebody with the store's key would: only its digest tells."""
+        target = self.file(uri)
+        draft = target.with_name(f".{target.name}.forged")
+        draft.write_bytes(content)
+        draft.replace(target)
 
     def start(self, report: Report = lambda _: None) -> None:
         """Start the server, or start it again with what it held; returns when it answers."""
@@ -93,7 +104,8 @@ class Store:
             # In the environment, because anybody on the host may read command lines.
             environment={"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key},
         )
-        wait_until(lambda: self.answers(), "the object store to answer", 30, lambda: processes.expect(PART))
+        wait_until(self.answers, "the object store to answer", 30, lambda: processes.expect(PART))
+        processes.expect(PART)  # another server at that address would have answered too
 
     def stop(self) -> None:
         """Take the server away; its files stay."""

@@ -48,6 +48,9 @@ class Application:
         self._settings = chosen
         self._view = View()
         self._queue: Queue | None = None
+        self.port = 0
+        """Where probes and metrics are answered, once it runs."""
+        self._fill_problem = ""
         self._schema_problem = "the CustomResourceDefinitions were not looked at yet"
         self._metrics = Metrics(self._view, lambda: self._queue.depth() if self._queue else 0)
         agent = f"modelfleet-operator/{__version__}"
@@ -71,8 +74,8 @@ class Application:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; raises what made working on impossible."""
-        port = await self._probes.start()
-        logger.info("modelfleet %s, probes and metrics on port %d", __version__, port)
+        self.port = await self._probes.start()
+        logger.info("modelfleet %s, probes and metrics on port %d", __version__, self.port)
         work = asyncio.create_task(self._work())
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -123,6 +126,7 @@ class Application:
             try:
                 await self._sync.fill()
             except ClusterError as error:
+                self._fill_problem = str(error)
                 logger.warning("Listing: %s; tried again", error)
                 await asyncio.sleep(RETRY_SECONDS)
         logger.info("The view is filled")
@@ -179,9 +183,8 @@ class Application:
 
     def _observed(self, type_: str | None, obj: RawObject) -> None:
         """An event of a watch stream."""
-        metadata = obj["metadata"]
         if type_ == "DELETED":
-            self._view.forget(obj["kind"], metadata.get("namespace", ""), metadata["name"], metadata["uid"])
+            self._view.forget(obj["kind"], obj["metadata"])
             return
         self._view.observe(obj)
         if type_ is None:
@@ -204,7 +207,7 @@ class Application:
 
     def _unready(self) -> str:
         if not self._sync.filled.is_set():
-            return f"the view is not filled yet; {self._schema_problem}"
+            return f"the view is not filled yet; {self._fill_problem or self._schema_problem}"
         return self._schema_problem
 
 

@@ -1,4 +1,4 @@
-"""The local cluster itself: pods on its real node, simulated gateways, its store, and nothing of it left after ``down``.
+"""The local cluster itself: pods on its real node, simulated gateways, its store, and nothing left after ``down``.
 
 It brings up a cluster of its own: it breaks parts of it.
 """
@@ -8,14 +8,16 @@ import platform
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from e2e.cluster import cgroups, local, network, oci, programs, state
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.commands import wait_until
+from e2e.cluster.commands import ClusterError, run, wait_until
 from e2e.cluster.folders import Folder
 from e2e.cluster.processes import Processes
 from e2e.kubectl import Kubectl
@@ -81,7 +83,7 @@ def web(own: Cluster, say: Callable[[str], None], tmp_path_factory: pytest.TempP
 
 def traces(folder: Folder) -> list[str]:
     """What is left of a cluster on the host."""
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    links = run("ip", "-o", "link")
     mounts = Path("/proc/mounts").read_text()
     found = {
         "processes": any(Processes(folder).parts().values()),
@@ -92,6 +94,16 @@ def traces(folder: Folder) -> list[str]:
         "cgroups": any(cgroups.ROOT.glob(f"**/{folder.cgroup}")),
     }
     return [what for what, left in found.items() if left]
+
+
+def hollow(path: Path, name: str, program: Path) -> Path:
+    """An archive that announces an image but lacks its content: no import of it can succeed."""
+    whole = oci.write_archive(path / "whole.tar", name, program, ["/probe"], oci.ARCHITECTURES[platform.machine()])
+    target = path / "hollow.tar"
+    with tarfile.open(whole) as source, tarfile.open(target, "w") as copy:
+        for file in ("oci-layout", "index.json"):
+            copy.addfile(source.getmember(file), source.extractfile(file))
+    return target
 
 
 def ask(kubectl: Kubectl, *words: str) -> str:
@@ -121,8 +133,7 @@ def test_a_pod_reaches_itself_through_a_service(web: Kubectl) -> None:
 
 def test_the_host_reaches_a_pod(web: Kubectl, say: Callable[[str], None]) -> None:
     address = web("get", "pod", "web", "--output=jsonpath={.status.podIP}")
-    probe = [str(programs.find("probe", say)), "get", f"http://{address}:8080"]
-    assert "web-0" in subprocess.run(probe, capture_output=True, text=True, check=True).stdout
+    assert "web-0" in run(programs.find("probe", say), "get", f"http://{address}:8080")
 
 
 def test_a_pod_reaches_the_store_when_it_is_there(own: Cluster, web: Kubectl) -> None:
@@ -135,13 +146,27 @@ def test_a_pod_reaches_the_store_when_it_is_there(own: Cluster, web: Kubectl) ->
     assert "AccessDenied" in ask(web, "get", own.store.endpoint)
 
 
+def test_a_forged_object_is_read_as_if_it_were_genuine(own: Cluster) -> None:
+    store, uri = own.store, "s3://models/forged"
+
+    def bucket() -> s3fs.S3FileSystem:
+        return s3fs.S3FileSystem(
+            key=store.access_key, secret=store.secret_key, endpoint_url=store.endpoint, skip_instance_cache=True
+        )
+
+    bucket().pipe(uri, b"genuine")
+    assert store.file(uri).read_bytes() == b"genuine"
+    store.forge(uri, b"another")
+    assert bucket().cat(uri) == b"another"
+
+
 def test_an_image_that_is_there_is_not_imported_again(own: Cluster, web: Kubectl, tmp_path: Path) -> None:
-    names = own.kubectl("get", "nodes", "--output=jsonpath={.items[*].status.images[*].names[*]}")
-    assert IMAGE in names or web  # the kubelet reports images late; that the pod runs says as much
-    archive = tmp_path / "probe.tar"
     program = programs.find("probe", lambda _: None)
-    oci.write_archive(archive, IMAGE, program, ["/probe"], oci.ARCHITECTURES[platform.machine()])
-    own.import_image(archive)
+    own.import_image(hollow(tmp_path, IMAGE, program))
+    other = tmp_path / "probe"
+    other.write_bytes(program.read_bytes() + b"changed")
+    with pytest.raises(ClusterError):
+        own.import_image(hollow(tmp_path, IMAGE, other))
 
 
 def test_an_offline_gateway_keeps_its_pods_and_does_as_asked_on_return(own: Cluster) -> None:

@@ -123,9 +123,7 @@ def test_a_namespace_without_quota_left_is_told(
 ) -> None:
     kubectl("create", "quota", "none", "--hard=pods=0")
     kubectl.apply(
-        objects.training_job(
-            files, namespace, [objects.step("prepare", train_image, REPORT.format(metrics="{}"))]
-        )
+        objects.training_job(files, namespace, [objects.step("prepare", train_image, REPORT.format(metrics="{}"))])
     )
     kubectl.wait_for(
         "trainingjob", "job", lambda job: "exceeded quota" in str(job.get("status", {}).get("conditions", []))
@@ -152,9 +150,7 @@ def test_a_job_deleted_midway_leaves_nothing_running(
     kubectl: Kubectl, files: Files, namespace: str, train_image: str
 ) -> None:
     kubectl.apply(
-        objects.training_job(
-            files, namespace, [objects.step("prepare", train_image, "import time; time.sleep(600)")]
-        )
+        objects.training_job(files, namespace, [objects.step("prepare", train_image, "import time; time.sleep(600)")])
     )
     kubectl.wait_for("job", "job-prepare-1", lambda job: job.get("status", {}).get("active") == 1)
     kubectl("delete", "trainingjob", "job", "--wait=true")

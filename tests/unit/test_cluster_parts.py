@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from e2e.cluster import certificates, cgroups, gateways, kind, node, oci, programs, toolchain
+from e2e.cluster import certificates, cgroups, gateways, kind, node_configuration, oci, programs, toolchain
 from e2e.cluster.folders import Folder
 from e2e.cluster.network import RANGES, Network
 
@@ -173,7 +173,7 @@ def test_kind_gets_the_audit_policy_and_gives_the_log_to_the_host() -> None:
 
 
 def test_the_kubelet_keeps_to_its_cgroup_and_pulls_nothing_down() -> None:
-    configuration = node.kubelet_configuration("modelfleet-abcdef", Network(0))
+    configuration = node_configuration.kubelet_configuration("modelfleet-abcdef", Network(0))
     assert configuration["cgroupRoot"] == "/modelfleet-abcdef"
     assert configuration["imageGCHighThresholdPercent"] == 100
     assert configuration["clusterDNS"] == [Network(0).host]

@@ -1,6 +1,5 @@
 """The local cluster's record of itself, its names on the host, its locks and its processes."""
 
-import os
 import subprocess
 import threading
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import choice, folders, processes, state
-from e2e.cluster.commands import ClusterError
+from e2e.cluster.commands import ClusterError, wait_until
 from e2e.cluster.folders import Folder
-
 
 STATE = state.State(kind="local", access_key="an id", secret_key="of no use")  # noqa: S106
 
@@ -85,8 +83,8 @@ def test_a_process_is_started_seen_and_stopped(recorded: Folder) -> None:
 
 def test_a_process_that_ended_is_told_with_its_last_words(recorded: Folder) -> None:
     own = processes.Processes(recorded)
-    pid = own.start("speaker", ["sh", "-c", "echo farewell; exit 3"])
-    os.waitpid(pid, 0)
+    own.start("speaker", ["sh", "-c", "echo farewell; exit 3"])
+    wait_until(lambda: not own.alive("speaker"), "the speaker to end", 10)
     with pytest.raises(ClusterError, match=r"speaker ended.*\nfarewell"):
         own.expect("speaker")
 

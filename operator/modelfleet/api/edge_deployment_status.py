@@ -52,6 +52,8 @@ class PoolStatus(Contract):
     """Those that run the wanted digest."""
     healthy: Count = 0
     """Those that are ready."""
+    message: Annotated[str, Field(max_length=256)] = ""
+    """What is wrong with the pool, and the remedy: it matches no node, say, or no artifact fits."""
 
 
 class Failure(Contract):

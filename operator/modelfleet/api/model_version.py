@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from modelfleet.api import common, quantity
 from modelfleet.api.model_version_status import ModelVersionStatus
-from modelfleet.api.rules import Contract, Rule, Rules, Unique, immutable, keys_match
+from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, immutable, keys_match
 
 Format = Literal["onnx", "torchscript", "savedmodel", "tflite", "safetensors", "other"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -16,6 +16,7 @@ Platform = Annotated[str, Field(pattern=r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$", 
 Metrics = Annotated[
     dict[str, common.Decimal],
     Field(max_length=64),
+    NULLS_ARE_ABSENT,
     Rules(
         keys_match(
             r"^[A-Za-z_][-A-Za-z0-9_.]{0,62}$",
@@ -27,6 +28,7 @@ Metrics = Annotated[
 Parameters = Annotated[
     dict[str, Annotated[str, Field(max_length=256)]],
     Field(max_length=128),
+    NULLS_ARE_ABSENT,
     Rules(keys_match(r"^[!-~]{1,128}$", "every name of a parameter must have 1 to 128 visible ASCII characters")),
 ]
 

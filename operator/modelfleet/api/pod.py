@@ -6,7 +6,7 @@ from pydantic import Field
 
 from modelfleet.api.common import LABEL_KEY_PATTERN, LabelValue, SecretReference
 from modelfleet.api.quantity import Quantity, quantity_value
-from modelfleet.api.rules import Contract, Rule, Rules, Unique, keys_match, lacks
+from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, keys_match, lacks
 
 RESOURCE_PATTERN = (
     r"^(cpu|memory|ephemeral-storage|hugepages-[0-9]+[KMG]i|"
@@ -19,6 +19,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 NodeSelector = Annotated[
     dict[str, LabelValue],
     Field(max_length=16),
+    NULLS_ARE_ABSENT,
     Rules(keys_match(LABEL_KEY_PATTERN, "every key must be a label key, such as pool or kubernetes.io/arch")),
 ]
 
@@ -76,7 +77,7 @@ _amounts = Rules(
         " such as nvidia.com/gpu",
     )
 )
-Amounts = Annotated[dict[str, Quantity], Field(max_length=16), _amounts]
+Amounts = Annotated[dict[str, Quantity], Field(max_length=16), NULLS_ARE_ABSENT, _amounts]
 
 
 def _requests_fit(self: Any) -> bool:

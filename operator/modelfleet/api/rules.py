@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -77,11 +77,6 @@ def enforce(rules: Iterable[Rule], value: Any) -> None:
             raise PydanticCustomError("rule", cast("Any", rule.message))
 
 
-def _without_nulls(value: Any) -> Any:
-    """A map without its null entries, anything else as it is."""
-    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
-
-
 class Contract(BaseModel):
     """Base of every type of the contract.
 
@@ -106,7 +101,8 @@ class Contract(BaseModel):
     def _drop_nulls(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        known = {field.alias for field in cls.model_fields.values()}
+        return {key: item for key, item in value.items() if item is not None or key not in known}
 
     @model_validator(mode="after")
     def _enforce_rules(self) -> "Contract":
@@ -145,6 +141,14 @@ class Rules:
     def _validate(self, value: Any) -> Any:
         enforce(self.rules, value)
         return value
+
+
+def _without_nulls(value: Any) -> Any:
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+NULLS_ARE_ABSENT = BeforeValidator(_without_nulls)
+"""Metadata for ``Annotated`` maps: an entry that is null is left out, as the API server prunes it."""
 
 
 class Unique:

@@ -55,7 +55,7 @@ class Cluster:
         found: RawObjects = []
         while True:
             answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
-            found += [{"apiVersion": KINDS[kind].api_version, "kind": kind, **item} for item in answer["items"]]
+            found += [{"apiVersion": KINDS[kind].api_version, "kind": kind, **item} for item in answer["items"] or ()]
             if not answer["metadata"].get("continue"):
                 return found
             query["continue"] = answer["metadata"]["continue"]
@@ -71,13 +71,26 @@ class Cluster:
         """
         query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in CHILD_KINDS else {})
         answer = await self._connection.request("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
-        return answer["items"], answer["metadata"]["resourceVersion"]
+        return answer["items"] or [], answer["metadata"]["resourceVersion"]
 
     async def create(self, obj: RawObject) -> RawObject:
         """Create the object; raises :class:`ApiError` with code 409 when the name is taken."""
         path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"))
         query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
         return self._fold(await self._write("POST", path, obj["kind"], obj, query=query))
+
+    async def refusal(self, obj: RawObject) -> ApiError | None:
+        """Why the API server would not create the object, asked in a dry run; ``None``: it would, or has it already."""
+        path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"))
+        query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All"}
+        try:
+            await self._write("POST", path, obj["kind"], obj, query=query)
+        except ApiError as error:
+            if error.refused:
+                return error
+            if error.code != 409:
+                raise
+        return None
 
     async def apply(self, obj: RawObject) -> RawObject:
         """Server-side apply with our field manager, forced: what we state is ours, what we leave out is not."""
@@ -99,7 +112,9 @@ class Cluster:
         if answer.get("kind") == ref.kind:
             self._fold(answer)
         elif ref.uid and ref.kind in VIEWED_KINDS:
-            self._view.forget(ref.kind, ref.namespace, ref.name, ref.uid)
+            held = self._view.get(ref.kind, ref.namespace, ref.name)
+            if held is not None and held["metadata"]["uid"] == ref.uid:
+                self._view.forget(ref.kind, held["metadata"])
 
     async def label_node(self, label: NodeLabel) -> RawObject | None:
         """Set or take off one label; ``None`` when the node is gone."""

@@ -56,6 +56,8 @@ class Lease:
         self._timing = timing
         self._clock = clock
         self._renewed: float | None = None
+        self._record: RawObject | None = None
+        """The Lease as our last renewal left it; saves a read a renewal."""
         self._seen: tuple[str, float] = ("", 0.0)
 
     def remaining(self) -> float:
@@ -86,14 +88,14 @@ class Lease:
             await asyncio.sleep(self._timing.retry_period)
             if not await self._attempt():
                 logger.warning("The Lease could not be renewed; %.1f s are left", self.remaining())
-        self._renewed = None
+        self._renewed = self._record = None
         logger.warning("%s leads no more", self.identity)
 
     async def release(self) -> None:
         """Give the Lease up, so that a standby takes over at once. Nothing is written from here on."""
         if not self.held:
             return
-        self._renewed = None
+        self._renewed = self._record = None
         try:
             lease = await self._connection.request("GET", self._path, kind=KIND.name, limit=5)
             if lease["spec"].get("holderIdentity") == self.identity:
@@ -106,14 +108,15 @@ class Lease:
         """Take or renew the Lease if that is ours to do; whether it is ours now."""
         started = self._clock()
         try:
-            lease = await self._read()
+            lease = self._record or await self._read()
             if lease is None:
-                await self._create()
+                self._record = await self._create()
             elif self._may_take(lease):
-                await self._put(self._taken(lease), limit=self._timing.renew_deadline / 2)
+                self._record = await self._put(self._taken(lease), limit=self._timing.renew_deadline / 2)
             else:
                 return False
         except ApiError as error:
+            self._record = None
             if error.code != 409:
                 logger.warning("Lease: %s", error)
             return False
@@ -140,14 +143,14 @@ class Lease:
                 return None
             raise
 
-    async def _create(self) -> None:
+    async def _create(self) -> RawObject:
         lease = {"apiVersion": KIND.api_version, "kind": KIND.name, "metadata": self._metadata, "spec": {}}
-        await self._connection.request(
+        return await self._connection.request(
             "POST", self._collection, kind=KIND.name, body=self._taken(lease), limit=self._timing.renew_deadline / 2
         )
 
-    async def _put(self, lease: RawObject, limit: float) -> None:
-        await self._connection.request("PUT", self._path, kind=KIND.name, body=lease, limit=limit)
+    async def _put(self, lease: RawObject, limit: float) -> RawObject:
+        return await self._connection.request("PUT", self._path, kind=KIND.name, body=lease, limit=limit)
 
     def _taken(self, lease: RawObject) -> dict[str, Any]:
         """The Lease as it reads when it is ours, renewed now."""

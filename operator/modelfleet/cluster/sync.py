@@ -10,19 +10,21 @@ a grace time is read fresh. A stream that needs such repairs time after time is 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.kinds import VIEWED_KINDS
-from modelfleet.cluster.view import View
-from modelfleet.plan.outcome import RawObject
+from modelfleet.cluster.view import View, at_most
 
 GRACE_SECONDS: Final = 5.0
 """How far a watch stream may lag behind a list before its news is fetched."""
 
 DEAD_AFTER: Final = 3
 """Audits in a row that find a stream behind, before it counts as dead."""
+
+Metadata = Mapping[str, Mapping[str, Any]]
+"""Objects' metadata by uid."""
 
 RepairObserver = Callable[[str], None]
 """Told the kind of each object that an audit had to repair."""
@@ -81,40 +83,28 @@ class Synchronizer:
     async def audit(self, kind: str) -> int:
         """Compare one kind with the API server and repair the view; the number of objects that were wrong."""
         items, version = await self._cluster.list_metadata(kind)
-        there = {item["metadata"]["uid"]: item for item in items}
-        gone = [obj for obj in self._view.list(kind) if obj["metadata"]["uid"] not in there]
-        repaired = 0
-        for obj in gone:
-            if _at_most(obj["metadata"]["resourceVersion"], version):
-                metadata = obj["metadata"]
-                self._view.forget(kind, metadata.get("namespace", ""), metadata["name"], metadata["uid"])
-                repaired += 1
-        behind = [item for item in items if self._lacks(kind, item)]
-        if behind:
+        there = {item["metadata"]["uid"]: item["metadata"] for item in items}
+        if self._gone(kind, there, version) or self._behind_of(kind, there):
+            # The watch stream may be a moment behind the list; only what it does not bring is repaired.
             await asyncio.sleep(GRACE_SECONDS)
-            behind = [item for item in behind if self._lacks(kind, item)]
-        for item in behind:
-            metadata = item["metadata"]
-            if await self._cluster.read(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
-                repaired += 1
+        gone, behind = self._gone(kind, there, version), self._behind_of(kind, there)
+        for metadata in gone:
+            self._view.forget(kind, metadata, version)
+        for metadata in behind:
+            await self._cluster.read(kind, metadata.get("namespace", ""), metadata["name"])
         self._behind[kind] = self._behind[kind] + 1 if behind else 0
+        repaired = len(gone) + len(behind)
         for _ in range(repaired):
             self._observe(kind)
         if repaired:
             logger.info("The view of %s was repaired: %d objects", kind, repaired)
         return repaired
 
-    def _lacks(self, kind: str, item: RawObject) -> bool:
-        """Whether the view is older than this item (or does not know it, though it was not seen deleted)."""
-        metadata = item["metadata"]
-        if self._view.was_deleted(metadata["uid"]):
-            return False
-        held = self._view.get(kind, metadata.get("namespace", ""), metadata["name"])
-        return held is None or not _at_most(metadata["resourceVersion"], held["metadata"]["resourceVersion"])
+    def _gone(self, kind: str, there: Metadata, version: str) -> list[Mapping[str, Any]]:
+        """Metadata of what is held, but was not there any more at ``version``."""
+        held = [obj["metadata"] for obj in self._view.list(kind)]
+        return [each for each in held if each["uid"] not in there and at_most(each["resourceVersion"], version)]
 
-
-def _at_most(version: str, other: str) -> bool:
-    """Whether ``version`` is not later than ``other``; where they are no numbers, only equality is known."""
-    if version.isdecimal() and other.isdecimal():
-        return int(version) <= int(other)
-    return version == other
+    def _behind_of(self, kind: str, there: Metadata) -> list[Mapping[str, Any]]:
+        """Metadata of what the view does not know, or knows an older state of."""
+        return [each for each in there.values() if not self._view.knows(kind, each)]

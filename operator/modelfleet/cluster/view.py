@@ -2,8 +2,8 @@
 
 Why not kopf's index: it wakes every handler for each object. Why fold in our own writes: a plan made between a
 write and its echo would otherwise count the same node or child twice. The two feeds arrive in any order, so an
-object is only ever replaced by a newer resourceVersion of itself (comparable integers since Kubernetes 1.35, and in
-practice ever since etcd 3), and a deletion is remembered by uid, so that a late echo does not bring it back.
+object is only ever replaced by a later resourceVersion (comparable integers since Kubernetes 1.35, and in practice
+ever since etcd 3), and a deletion is remembered with its version, so that a late echo does not bring it back.
 
 Nothing here makes a request: filling the view at start and pruning what vanished unseen is ``cluster/sync.py``'s.
 """
@@ -47,7 +47,7 @@ class View:
     def __init__(self) -> None:
         self._objects: defaultdict[str, dict[_Place, RawObject]] = defaultdict(dict)
         self._index: defaultdict[tuple[str, str, str, str], set[_Place]] = defaultdict(set)
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[str, str] = OrderedDict()
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
@@ -81,9 +81,9 @@ class View:
         """Take in an object as some answer or event showed it; whether that was news (not older, not deleted)."""
         kind, metadata = obj["kind"], obj["metadata"]
         place = _place(metadata)
-        held = self._objects[kind].get(place)
-        if metadata.get("uid") in self._deleted or (held is not None and not _newer(metadata, held["metadata"])):
+        if self.knows(kind, metadata):
             return False
+        held = self._objects[kind].get(place)
         if held is not None:
             self._unindex(kind, place, held)
         trimmed = self._objects[kind][place] = trim(obj)
@@ -92,22 +92,33 @@ class View:
         self._tell(held, trimmed)
         return True
 
-    def forget(self, kind: str, namespace: str, name: str, uid: str) -> bool:
-        """Take an object out for good: it was seen deleted. Whether it was held under this uid."""
-        self._deleted[uid] = None
+    def knows(self, kind: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether this state of an object, or a later one, was taken in; its deletion counts as later."""
+        version = metadata["resourceVersion"]
+        deleted = self._deleted.get(metadata["uid"])
+        if deleted is not None and at_most(version, deleted):
+            return True
+        held = self._objects[kind].get(_place(metadata))
+        return held is not None and at_most(version, held["metadata"]["resourceVersion"])
+
+    def forget(self, kind: str, metadata: Mapping[str, Any], version: str = "") -> bool:
+        """Take an object out: it is known to be gone as of ``version`` (default: its own); whether it was held.
+
+        A later state of the same uid brings it back: a child that lost its managed-by label and got it again.
+        """
+        uid, place = metadata["uid"], _place(metadata)
+        version = version or metadata["resourceVersion"]
+        if not at_most(version, self._deleted.get(uid, "0")):
+            self._deleted[uid] = version
         if len(self._deleted) > _TOMBSTONES:
             self._deleted.popitem(last=False)
-        held = self._objects[kind].get((namespace, name))
-        if held is None or held["metadata"].get("uid") != uid:
+        held = self._objects[kind].get(place)
+        if held is None or held["metadata"]["uid"] != uid or not at_most(held["metadata"]["resourceVersion"], version):
             return False
-        self._unindex(kind, (namespace, name), held)
-        del self._objects[kind][namespace, name]
+        self._unindex(kind, place, held)
+        del self._objects[kind][place]
         self._tell(held, None)
         return True
-
-    def was_deleted(self, uid: str) -> bool:
-        """Whether the object of this uid was seen deleted."""
-        return uid in self._deleted
 
     def _tell(self, before: RawObject | None, after: RawObject | None) -> None:
         for listener in self._listeners:
@@ -144,12 +155,11 @@ def _place(metadata: Mapping[str, Any]) -> _Place:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def _newer(metadata: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    """Whether ``metadata`` is of a later write than ``held``; where versions are no numbers, the later word counts."""
-    ours, theirs = metadata.get("resourceVersion", ""), held.get("resourceVersion", "")
-    if ours.isdecimal() and theirs.isdecimal():
-        return int(ours) > int(theirs)
-    return bool(ours != theirs)
+def at_most(version: str, other: str) -> bool:
+    """Whether ``version`` is not later than ``other``; where they are no numbers, only equality is known."""
+    if version.isdecimal() and other.isdecimal():
+        return int(version) <= int(other)
+    return version == other
 
 
 def _indexed(obj: RawObject) -> Iterable[tuple[str, str]]:

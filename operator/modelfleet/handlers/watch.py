@@ -67,7 +67,7 @@ class WatchThread:
             kopf.on.event(group, version, kind.plural, id="observe", registry=registry)(self._observe)
         return registry
 
-    async def _observe(self, event: Any, **_: Any) -> None:
+    async def _observe(self, event: Any, **_unused: Any) -> None:
         self._call(self._sink, event["type"], event["object"])
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -75,11 +75,11 @@ class WatchThread:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
-async def _login(**_: Any) -> kopf.ConnectionInfo:
+async def _login(**_unused: Any) -> kopf.ConnectionInfo:
     """The same credentials that the operator's own requests use; asked again when they are refused."""
     configuration = await load_configuration()
     token = await configuration.get_api_key_with_prefix("BearerToken")
-    scheme, _, secret = (token or "").rpartition(" ")
+    scheme, _, secret = str(token or "").rpartition(" ")
     return kopf.ConnectionInfo(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,

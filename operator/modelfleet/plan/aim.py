@@ -93,7 +93,9 @@ def _model(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> tuple[M
     status = model_version.get("status") or {}
     verified = conditions.find(status.get("conditions") or (), "Verified") or {}
     if verified.get("status") == "True" and status.get("snapshotHash"):
-        return revision.model_of(name, ModelVersionSpec.model_validate(model_version["spec"]), status["snapshotHash"]), None
+        return revision.model_of(
+            name, ModelVersionSpec.model_validate(model_version["spec"]), status["snapshotHash"]
+        ), None
     if verified.get("status") == "False":
         why = f"{verified.get('reason')}: {verified.get('message')}".removesuffix(": ")
         return None, Problem(

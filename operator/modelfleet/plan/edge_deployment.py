@@ -6,7 +6,7 @@ who is next in ``waves.py``, what the objects look like in ``workload.py``, what
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -67,20 +67,24 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     votes = Counter() if before.get("stable") else _votes(observation, live, catalogue)
     aim = aims.decide(spec, before, observed.model_version, kept, votes, installation)
     catalogue.prefer(aim.target, aim.stable, aim.candidate)
+    running = _by_workload(observed.daemon_sets, owner)
+    observation.disregard(lambda hash_: catalogue.find(hash_) is None and hash_ not in running)
     clock = Clock(
         now,
         timedelta(seconds=spec.strategy.progress_deadline_seconds),
         timedelta(seconds=spec.strategy.offline_after_seconds),
     )
-    members = observation.judge(aim.target, live, clock, settled=aim.settled)
+    members = observation.judge(aim.target, aim.stable, live, clock)
     moves, progress = _moves(spec, before, aim, members, catalogue)
     labels = _labels(observation, moves, aim, installation.name, spec.paused)
-    carried = dict(observation.carried)
-    carried.update((name, item.hash) for name, item in moves.items() if not _is_replica(name))
-    daemon_sets, idle = _daemon_sets(observed, observation, carried, catalogue, installation.name)
+    carried = observation.carried | {name: item.hash for name, item in moves.items() if not _is_replica(name)}
+    needed = {*observation.carried.values(), *carried.values()}
+    daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
     services, orphans = _service(observed, spec)
-    found = edge_status.Findings(owner, spec, aim, observation, members, progress, catalogue.find, observed.refusals)
+    found = edge_status.Findings(
+        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals
+    )
     stated = edge_status.state(found, now)
     create = []
     if aim.target and aim.target.revision not in kept and not aim.refused:
@@ -89,7 +93,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         create=create,
         apply=[*daemon_sets, *scaled, *services],
         label_nodes=labels,
-        delete=[*idle, *unneeded, *orphans, *_old_revisions(observed, spec, aim, kept, observation, live, catalogue)],
+        delete=[
+            *idle,
+            *unneeded,
+            *orphans,
+            *_old_revisions(observed, spec, aim, kept, {*carried.values(), *live}, catalogue),
+        ],
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=stated.notes,
@@ -179,20 +188,18 @@ def _labels(
 
 
 def _daemon_sets(
-    observed: Observed,
+    owner: RawObject,
+    running: Mapping[str, RawObject],
     observation: Observation,
-    carried: Mapping[str, str],
+    needed: Collection[str],
     catalogue: Catalogue,
     installation: str,
 ) -> tuple[list[RawObject], list[ObjectRef]]:
     """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
-    owner = observed.deployment
-    needed = set(carried.values()) | set(observation.carried.values())
     tolerations = {fleet.pool.name: fleet.tolerations for fleet in observation.pools}
     items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
     applied = [workload.daemon_set(item, owner, installation, tolerations[item.pool]) for item in items]
-    idle = [each for hash_, each in _by_workload(observed.daemon_sets, owner).items() if hash_ not in needed]
-    return applied, [reference(each) for each in idle]
+    return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
 
 
 def _service(observed: Observed, spec: EdgeDeploymentSpec) -> tuple[list[RawObject], list[ObjectRef]]:
@@ -206,8 +213,7 @@ def _old_revisions(
     spec: EdgeDeploymentSpec,
     aim: Aim,
     kept: aims.Kept,
-    observation: Observation,
-    live: Mapping[str, RawObject],
+    hashes: Collection[str],
     catalogue: Catalogue,
 ) -> list[ObjectRef]:
     """The revisions beyond the limit, oldest first; never one that something still runs."""
@@ -215,8 +221,7 @@ def _old_revisions(
     if surplus <= 0:
         return []
     used = {release.revision for release in (aim.target, aim.stable, aim.candidate) if release}
-    running = {item for item in map(catalogue.find, {*observation.carried.values(), *live}) if item}
-    used |= {item.release.revision for item in running}
+    used |= {item.release.revision for item in map(catalogue.find, hashes) if item}
     old = [each for each, _ in sorted(kept.items(), key=lambda each: each[1][0]) if each not in used][:surplus]
     by_name = {each["metadata"]["name"]: each for each in observed.revisions}
     found = [by_name.get(revision.object_name(observed.deployment["metadata"]["name"], each)) for each in old]

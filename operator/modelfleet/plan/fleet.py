@@ -5,7 +5,7 @@ next is ``waves.py``'s; what is written, ``edge_deployment.py``'s.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +28,8 @@ class Member(Place):
 
     wanted: Workload | None = None
     """What it shall run; ``None`` where no artifact fits."""
+    on_stable: Workload | None = None
+    """What a reachable node that carries nothing shall run until its turn; ``None`` without a stable release."""
     carried: str = ""
     """Hash of the workload that its label names now; empty for none of ours."""
     updated: bool = False
@@ -116,20 +118,28 @@ class Observation:
             if value is not None and (fleet is None or fleet.pool.placement != workload.EVERY_NODE):
                 self.strays.append(metadata["name"])
 
+    def disregard(self, is_dead: Callable[[str], bool]) -> None:
+        """Treat nodes that carry a workload that is dead (unknown, and with no DaemonSet) as carrying nothing."""
+        dead = {hash_ for hash_ in set(self.carried.values()) if is_dead(hash_)}
+        if dead:
+            self.carried = {name: hash_ for name, hash_ in self.carried.items() if hash_ not in dead}
+
     def judge(
-        self, release: Release | None, deployments: Mapping[str, RawObject], clock: Clock, *, settled: bool
+        self, release: Release | None, stable: Release | None, deployments: Mapping[str, RawObject], clock: Clock
     ) -> list[Member]:
-        """All members with regard to a release; ``settled`` says that it is stable, so that no rollout is to blame."""
+        """All members with regard to a release."""
+        settled = release is not None and stable is not None and release.revision == stable.revision
         for fleet in self.pools:
             if fleet.pool.placement == workload.EVERY_NODE:
-                self._judge_nodes(fleet, release, clock)
+                self._judge_nodes(fleet, release, None if settled else stable, clock)
                 _weigh_suspects(fleet.members, clock, settled)
             else:
                 self._judge_replicas(fleet, release, deployments, clock)
         return [member for fleet in self.pools for member in fleet.members]
 
-    def _judge_nodes(self, fleet: PoolFleet, release: Release | None, clock: Clock) -> None:
+    def _judge_nodes(self, fleet: PoolFleet, release: Release | None, stable: Release | None, clock: Clock) -> None:
         chooser = Chooser(release, fleet.pool.name)
+        until_then = Chooser(stable, fleet.pool.name)
         for node in fleet.nodes:
             name = node["metadata"]["name"]
             carried = self.carried.get(name, "")
@@ -145,6 +155,10 @@ class Observation:
                 due = since + clock.offline_after if since else clock.now
                 member.offline = due <= clock.now
                 member.look_again = None if member.offline else due
+            if stable is not None and not carried and ready and not taint:
+                member.on_stable, _ = until_then.for_node(node)
+            if release is None:
+                continue
             if member.wanted is None:
                 member.state = State.NO_ARTIFACT
                 fleet.no_artifact = fleet.no_artifact or f"node {name}: {why_not}"
@@ -159,7 +173,8 @@ class Observation:
         count = 1 if fleet.pool.replicas is None else fleet.pool.replicas
         name = fleet.pool.name
         chooser = Chooser(release, name)
-        fleet.wanted, fleet.no_artifact = chooser.for_all(fleet.nodes, deployments)
+        fleet.wanted, why_not = chooser.for_all(fleet.nodes, deployments)
+        fleet.no_artifact = f"all its nodes: {why_not}" if why_not and release else ""
         live = deployments.get(fleet.wanted.hash) if fleet.wanted else None
         tried = min(count, int(live["spec"].get("replicas", 1))) if live else 0
         pods = [pod for pod in self.pods.get(fleet.wanted.hash, ()) if not pod.terminating] if fleet.wanted else []
@@ -168,7 +183,7 @@ class Observation:
         for index in range(count):
             member = Member(f"{name}/{index}", name, State.UNREACHABLE, wanted=fleet.wanted, shown=f"{name}/{index}")
             fleet.members.append(member)
-            if fleet.nodes and fleet.wanted is None:
+            if release and fleet.nodes and fleet.wanted is None:
                 member.state = State.NO_ARTIFACT
             elif index >= tried:
                 member.state = State.WAITING if reachable and fleet.wanted else State.UNREACHABLE
@@ -283,7 +298,8 @@ def _judge_pod(member: Member, pod: ServingPod | None, clock: Clock) -> None:
 def _weigh_suspects(members: Sequence[Member], clock: Clock, settled: bool) -> None:
     """Blame the update for nodes that went out of reach only where more of the updated did so than of the others.
 
-    A power cut of a plant takes both alike, and is not the model's fault. What stays suspect fails in the end.
+    Once the release is stable (``settled``) there is no update to blame. A power cut of a plant takes both alike, and
+    is not the model's fault. What stays suspect fails in the end.
     """
     suspects = [member for member in members if member.state is State.SUSPECT]
     if not suspects:

@@ -7,7 +7,7 @@ both the hash and the template, and a change to either belongs into a new ``revi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modelfleet.api import names, wire
@@ -41,9 +41,10 @@ class Workload:
     """One pool's share of a release with one artifact: what a gateway is moved to."""
 
     hash: str
-    release: Release
-    pool: str
-    artifact: ReleaseArtifact
+    """Stands for all the rest: equal hashes are equal workloads."""
+    release: Release = field(compare=False)
+    pool: str = field(compare=False)
+    artifact: ReleaseArtifact = field(compare=False)
 
     def name(self, deployment: str) -> str:
         """Name of its DaemonSet or Deployment."""

@@ -1,8 +1,8 @@
 """The library for training steps: inputs by digest, results to the store, the report to the operator.
 
-A step's script reads ``step = train.step()``, takes ``step.dataset()`` or ``step.inputs("preprocess")``, saves what it
-made with ``step.save_file`` and ``step.save_artifact``, and ends with ``step.finish(metrics=...)``. In a distributed step
-every process may call all of it; only rank 0 writes. Export and quantization are in ``onnx_export`` and offered here too.
+A step's script reads ``step = train.step()``, takes ``step.dataset()`` or ``step.inputs("preprocess")``, saves what
+it made with ``step.save_file`` and ``step.save_artifact``, and ends with ``step.finish(metrics=...)``. In a distributed
+step every process may call all of it; only rank 0 writes. Export and quantization are in ``onnx_export``, and here too.
 
 Outside of a cluster the same script runs on its own: ``train.step(local="evaluate")`` then takes the folder
 ``MODELFLEET_LOCAL_RUN`` (default ``./local-run``) for the store, and ``MODELFLEET_DATASET`` for the dataset file.
@@ -83,9 +83,7 @@ class Inputs:
         for artifact in self.results.artifacts:
             if artifact.name == name:
                 path = self.folder / self.step / artifact.uri.rpartition("/")[2]
-                saved = StoredFile(
-                    name=name, uri=artifact.uri, sha256=artifact.sha256, size_bytes=artifact.size_bytes
-                )
+                saved = StoredFile(name=name, uri=artifact.uri, sha256=artifact.sha256, size_bytes=artifact.size_bytes)
                 return fetch(_item(saved, path, self.credentials_path))
         names = [artifact.name for artifact in self.results.artifacts]
         raise StepError(f"step {self.step!r} saved no artifact {name!r}; it saved {names}")
@@ -106,7 +104,8 @@ class Step:
         """The verified dataset file; StepError when the job has no ``initializer.dataset`` for this step."""
         if self.order.dataset_path is None:
             raise StepError("this step has no dataset: only steps without dependsOn get initializer.dataset")
-        found = [path for path in sorted(Path(self.order.dataset_path).iterdir()) if path.is_file()]
+        place = Path(self.order.dataset_path)
+        found = [place] if place.is_file() else [path for path in sorted(place.iterdir()) if path.is_file()]
         if len(found) != 1:
             raise StepError(f"{self.order.dataset_path} holds {len(found)} files, one dataset file is expected")
         return found[0]
@@ -116,7 +115,8 @@ class Step:
         given = self.order.inputs.get(name)
         if given is None:
             raise StepError(
-                f"step {self.order.step!r} has no input {name!r}: add it to dependsOn; it has {sorted(self.order.inputs)}"
+                f"step {self.order.step!r} has no input {name!r}: add it to dependsOn; "
+                f"it has {sorted(self.order.inputs)}"
             )
         saved = StoredFile(name=name, uri=given.uri, sha256=given.sha256)
         path = fetch(_item(saved, self.folder / name / "results.json", self.order.credentials_path))
@@ -135,7 +135,7 @@ class Step:
         path: Path | str,
         *,
         precision: str,
-        format: str = "onnx",  # noqa: A002 - the contract's name for it
+        format: str = "onnx",
         platforms: Sequence[str] = (),
         accelerators: Sequence[str] = (),
         cpu_features: Sequence[str] = (),
@@ -173,7 +173,8 @@ class Step:
     def finish(self, metrics: Mapping[str, float | str] | None = None) -> None:
         """Write the results to the store and report them; the last call of every step, with or without metrics.
 
-        Raises StepError for a metric that is NaN, infinite or badly named, and when the report outgrows what a pod can say.
+        Raises StepError for a metric that is NaN, infinite or badly named, and for a report that outgrows what a pod
+        can say.
         """
         texts = _decimals(metrics or {})
         if self.rank != 0:
@@ -215,7 +216,6 @@ def _local_order(name: str) -> StepOrder:
     inputs = {
         path.parent.name: StepInput(uri=path.as_uri(), sha256=sha256_of(path)) for path in root.glob("*/results.json")
     }
-    dataset = os.environ.get(DATASET_ENV)
     return StepOrder(
         training_job="local",
         namespace="local",
@@ -225,7 +225,7 @@ def _local_order(name: str) -> StepOrder:
         attempt=0,
         output_uri=(root / name).as_uri(),
         inputs=inputs,
-        dataset_path=str(Path(dataset).absolute().parent) if dataset else None,
+        dataset_path=os.environ.get(DATASET_ENV),
     )
 
 

@@ -1,0 +1,18 @@
+"""How long to wait before something is tried again: one curve for verification and for training."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+FIRST_SECONDS: Final = 10
+LONGEST_SECONDS: Final = 600
+
+
+def delay(failures: int) -> timedelta:
+    """The pause after the ``failures``-th failure in a row: 10 s, doubled each time, at most 10 minutes."""
+    doublings = min(max(failures, 1) - 1, 6)
+    return timedelta(seconds=min(FIRST_SECONDS * 2**doublings, LONGEST_SECONDS))
+
+
+def seconds_until(moment: datetime, now: datetime) -> float:
+    """Seconds from ``now`` to ``moment``, never negative; a little more, so that the moment has come by then."""
+    return max((moment - now).total_seconds(), 0.0) + 0.1

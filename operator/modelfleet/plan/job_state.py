@@ -1,0 +1,204 @@
+"""Reading a Job and its pods: how it ended, what a container reported, and why one does not start.
+
+Works on raw objects; what follows from it is decided by the plans that run Jobs (``verification.py``, ``steps.py``).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from modelfleet.api import wire
+from modelfleet.plan import conditions
+from modelfleet.plan.outcome import RawObject
+
+JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
+COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+"""Annotation of an Indexed Job's pods: the rank."""
+
+FETCH: Final = "fetch"
+"""Name of the init containers that run ``fetch``."""
+
+QUIET_SECONDS: Final = 10
+"""How long a Job may be without pods, or a pod without a word, before its Events are asked for the reason."""
+
+_WAITING: Final = {
+    "ErrImagePull": "ImagePullFailed",
+    "ImagePullBackOff": "ImagePullFailed",
+    "InvalidImageName": "ImagePullFailed",
+    "ErrImageNeverPull": "ImagePullFailed",
+    "RegistryUnavailable": "ImagePullFailed",
+    "CreateContainerConfigError": "ContainerRefused",
+    "CreateContainerError": "ContainerRefused",
+    "RunContainerError": "ContainerRefused",
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a Job ended."""
+
+    succeeded: bool
+    at: datetime
+    reason: str
+    """The Job controller's word, as ``BackoffLimitExceeded`` or ``DeadlineExceeded``; empty for success."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a pod is not running, as a condition tells it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a container of a pod ended."""
+
+    pod: str
+    container: str
+    code: int
+    reason: str
+    """The kubelet's word, as ``Error`` or ``OOMKilled``."""
+    message: str
+    """Its termination message: a report of ours, or the end of its log."""
+    finished_at: str
+
+
+def ending(job: Mapping[str, Any]) -> Ending | None:
+    """How the Job ended; ``None`` while any of its pods may still run."""
+    for condition in (job.get("status") or {}).get("conditions") or ():
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            succeeded = condition["type"] == "Complete"
+            at = conditions.parse_timestamp(condition["lastTransitionTime"])
+            return Ending(succeeded, at, "" if succeeded else condition.get("reason", ""), condition.get("message", ""))
+    return None
+
+
+def pods_of(job: str, pods: Iterable[RawObject]) -> list[RawObject]:
+    """The pods of the Job of this name, by rank."""
+    mine = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == job]
+    return sorted(mine, key=lambda pod: (rank(pod), pod["metadata"]["name"]))
+
+
+def rank(pod: Mapping[str, Any]) -> int:
+    """The pod's completion index; 0 in a Job that is not Indexed."""
+    return int((pod["metadata"].get("annotations") or {}).get(COMPLETION_INDEX, "0"))
+
+
+def exits(pod: Mapping[str, Any]) -> list[Exit]:
+    """The containers of the pod that ended, init containers first."""
+    found = []
+    for status in _container_statuses(pod):
+        ended = (status.get("state") or {}).get("terminated")
+        if ended is not None:
+            found.append(
+                Exit(
+                    pod=pod["metadata"]["name"],
+                    container=status["name"],
+                    code=ended["exitCode"],
+                    reason=ended.get("reason", ""),
+                    message=ended.get("message", "").strip(),
+                    finished_at=ended.get("finishedAt") or "",
+                )
+            )
+    return found
+
+
+def first_failure(pods: Iterable[Mapping[str, Any]]) -> Exit | None:
+    """The container that failed first: in a gang, the others fail because of it."""
+    failed = [ended for pod in pods for ended in exits(pod) if ended.code != 0]
+    return min(failed, key=lambda ended: ended.finished_at, default=None)
+
+
+def fetch_report(ended: Exit) -> wire.FetchReport | None:
+    """The report of ``fetch``, if it was ``fetch`` that failed and it could still report."""
+    if ended.container != FETCH:
+        return None
+    try:
+        return wire.FetchReport.model_validate_json(ended.message)
+    except ValidationError:
+        return None
+
+
+def describe(ended: Exit) -> str:
+    """A failed container in words."""
+    report = fetch_report(ended)
+    if report is not None:
+        return f"{report.file} could not be fetched: {report.reason}: {report.message}"
+    cause = f"exit code {ended.code}"
+    if ended.reason == "OOMKilled":
+        cause = "it was killed for using more memory than its limit (OOMKilled): raise resources.limits.memory"
+    tail = ended.message.splitlines()[-1] if ended.message else f"see kubectl logs {ended.pod} -c {ended.container}"
+    return f"container {ended.container} of pod {ended.pod} failed, {cause}: {tail}"
+
+
+def trouble(pods: Iterable[Mapping[str, Any]]) -> Trouble | None:
+    """Why a pod does not run, where its status says so."""
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+                return Trouble("Unschedulable", f"no node takes pod {pod['metadata']['name']}: {condition['message']}")
+        for status in _container_statuses(pod):
+            waiting = (status.get("state") or {}).get("waiting") or {}
+            reason = _WAITING.get(waiting.get("reason", ""))
+            if reason == "ImagePullFailed":
+                detail = waiting.get("message") or waiting["reason"]
+                return Trouble(
+                    reason,
+                    f"image {status['image']} cannot be pulled: check its name and imagePullSecrets: {detail}",
+                )
+            if reason is not None:
+                return Trouble(reason, f"container {status['name']} cannot start: {waiting.get('message', '')}")
+    return None
+
+
+def is_quiet(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime) -> str | None:
+    """Whose Events may tell why nothing runs: ``"Job"`` when it has no pods, a pod's name when that one says nothing.
+
+    ``None`` while everything runs, says itself why it does not, or is younger than :data:`QUIET_SECONDS`.
+    """
+    pods = list(pods)
+    if ending(job) is not None or trouble(pods) is not None or _age(job, now) < QUIET_SECONDS:
+        return None
+    if not pods:
+        return "Job"
+    for pod in pods:
+        started = any(not (status.get("state") or {}).get("waiting") for status in _container_statuses(pod))
+        if (pod.get("status") or {}).get("phase") == "Pending" and not started and _age(pod, now) >= QUIET_SECONDS:
+            return str(pod["metadata"]["name"])
+    return None
+
+
+def event_trouble(events: Iterable[Mapping[str, Any]]) -> Trouble | None:
+    """What the latest Warning Event says, without the random names in it that would make each one look new."""
+    for event in events:
+        note = re.sub(r'pods? "[^"]*"', "pods", str(event.get("note", "")))
+        reason = "QuotaExceeded" if "exceeded quota" in note else str(event.get("reason", "")) or "PodsNotCreated"
+        return Trouble(reason, note)
+    return None
+
+
+def ready_count(pods: Iterable[Mapping[str, Any]]) -> int:
+    """How many of the pods are running and ready, or done."""
+    return sum(_is_up(pod) for pod in pods)
+
+
+def _is_up(pod: Mapping[str, Any]) -> bool:
+    status = pod.get("status") or {}
+    return status.get("phase") == "Succeeded" or conditions.is_true(status.get("conditions") or (), "Ready")
+
+
+def _container_statuses(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def _age(obj: Mapping[str, Any], now: datetime) -> float:
+    return (now - conditions.parse_timestamp(obj["metadata"]["creationTimestamp"])).total_seconds()

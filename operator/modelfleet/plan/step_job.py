@@ -1,0 +1,285 @@
+"""The Job of one attempt at a step, and the Service under which the pods of a distributed step find each other.
+
+An attempt is a create-only Indexed Job with ``backoffLimit: 0``: an Indexed Job that retries replaces one index, and
+a gang that lost a rank must begin again as a whole. The next attempt is another Job.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from modelfleet.api import names, wire
+from modelfleet.api.training_job import DatasetInitializer, Step, Trainer, TrainingJobSpec
+from modelfleet.plan import job_state, naming, pods
+from modelfleet.plan.installation import Installation, NodePool
+from modelfleet.plan.outcome import RawObject
+
+JOB_NAME_LENGTH: Final = 60
+"""Leaves room for ``-63``: a pod of an Indexed Job has the Job's name and its rank as host name, 63 at most."""
+
+WORKSPACE: Final = "/workspace"
+"""Scratch space of a step; the dataset lies below it."""
+DATASET_PATH: Final = f"{WORKSPACE}/dataset"
+
+RENDEZVOUS_PORT: Final = 29500
+"""torchrun's default."""
+
+DISRUPTED: Final = "PodFailurePolicy"
+"""Reason of the Failed condition of a Job that lost a pod to preemption, eviction or a drain."""
+
+
+class UnknownNodePoolError(ValueError):
+    """``nodePool`` names none of the installation's; the message lists those there are."""
+
+
+def job_name(training_job: str, step: str, attempt: int) -> str:
+    """Name of the Job of one attempt at a step."""
+    return naming.joined(training_job, step, str(attempt), limit=JOB_NAME_LENGTH)
+
+
+def output_uri(obj: Mapping[str, Any], spec: TrainingJobSpec, step: str, attempt: int) -> str:
+    """The folder of this attempt alone. The uid is in it: a job created again never writes over a registered file."""
+    metadata = obj["metadata"]
+    own = f"{metadata['name']}-{metadata['uid'].split('-')[0]}"
+    return f"{spec.output.storage_uri.rstrip('/')}/{own}/{step}/{attempt}"
+
+
+def service_name(training_job: str) -> str:
+    """Name of the headless Service of a training job; an EdgeDeployment of the same name has its own."""
+    return naming.joined(training_job, "training")
+
+
+def service(obj: RawObject) -> RawObject:
+    """The headless Service that gives each pod of the training job a name before it is ready."""
+    metadata = obj["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": service_name(metadata["name"]),
+            "namespace": metadata["namespace"],
+            "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.TRAINING_JOB_LABEL: metadata["name"]},
+            "ownerReferences": [naming.owner_reference(obj)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {names.TRAINING_JOB_LABEL: metadata["name"]},
+            "ports": [
+                {"name": "rendezvous", "port": RENDEZVOUS_PORT, "targetPort": RENDEZVOUS_PORT, "protocol": "TCP"}
+            ],
+        },
+    }
+
+
+def needs_service(step: Step) -> bool:
+    """Whether the step's pods have to find each other."""
+    return step.trainer is not None and step.trainer.num_nodes > 1
+
+
+def job(
+    obj: RawObject,
+    spec: TrainingJobSpec,
+    step: Step,
+    attempt: int,
+    inputs: Mapping[str, wire.StepInput],
+    installation: Installation,
+) -> RawObject:
+    """The Job of one attempt. Raises :class:`UnknownNodePoolError`."""
+    metadata = obj["metadata"]
+    nodes = step.trainer.num_nodes if step.trainer is not None else 1
+    labels = {
+        names.MANAGED_BY_LABEL: names.MANAGED_BY,
+        names.TRAINING_JOB_LABEL: metadata["name"],
+        names.STEP_LABEL: step.name,
+        names.ATTEMPT_LABEL: str(attempt),
+    }
+    template = {"metadata": {"labels": labels}, "spec": _pod(obj, spec, step, attempt, inputs, installation)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(metadata["name"], step.name, attempt),
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "ownerReferences": [naming.owner_reference(obj)],
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": 0,
+            # Fails the Job with a reason of its own, so that a disruption is told from a failure without its pod.
+            "podFailurePolicy": {
+                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "template": template,
+        },
+    }
+
+
+def _pod(
+    obj: RawObject,
+    spec: TrainingJobSpec,
+    step: Step,
+    attempt: int,
+    inputs: Mapping[str, wire.StepInput],
+    installation: Installation,
+) -> dict[str, Any]:
+    dataset = spec.initializer.dataset if spec.initializer is not None and not step.depends_on else None
+    output_secret = spec.output.secret_ref.name if spec.output.secret_ref else None
+    dataset_secret = dataset.secret_ref.name if dataset is not None and dataset.secret_ref else None
+    workspace = {"name": "workspace", "mountPath": WORKSPACE}
+    mounts = [dict(pods.TMP_MOUNT), workspace, *pods.credentials_mounts([output_secret])]
+    volumes = [
+        dict(pods.TMP_VOLUME),
+        {"name": "workspace", "emptyDir": {}},
+        *pods.credentials_volumes([output_secret, dataset_secret]),
+    ]
+    if step.trainer is not None:
+        # Data loaders and NCCL hand tensors over in shared memory; a container's own /dev/shm has 64 MiB.
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - a path inside the container
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
+    order = wire.StepOrder(
+        training_job=obj["metadata"]["name"],
+        namespace=obj["metadata"]["namespace"],
+        model=spec.model,
+        version=spec.version,
+        step=step.name,
+        attempt=attempt,
+        output_uri=output_uri(obj, spec, step.name, attempt),
+        credentials_path=pods.credentials_path(output_secret),
+        inputs=dict(inputs),
+        dataset_path=DATASET_PATH if dataset is not None else None,
+    )
+    pod: dict[str, Any] = {
+        **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
+        "restartPolicy": "Never",
+        "containers": [_container(obj, spec, step, attempt, order, mounts)],
+        "volumes": volumes,
+        **_placement(spec, step, installation),
+    }
+    if dataset is not None:
+        pod["initContainers"] = [_fetch(dataset, dataset_secret, workspace, installation)]
+    if needs_service(step):
+        pod["subdomain"] = service_name(obj["metadata"]["name"])
+    return pod
+
+
+def _container(
+    obj: RawObject,
+    spec: TrainingJobSpec,
+    step: Step,
+    attempt: int,
+    order: wire.StepOrder,
+    mounts: list[dict[str, Any]],
+) -> dict[str, Any]:
+    source = step.trainer or step
+    resources = step.trainer.resources_per_node if step.trainer is not None else step.resources
+    theirs = [variable.model_dump(by_alias=True) for variable in source.env]
+    # The user's own word wins: whoever sets PET_RDZV_BACKEND knows why.
+    named = {variable["name"] for variable in theirs}
+    ours = [variable for variable in _environment(obj, spec, step, attempt) if variable["name"] not in named]
+    container: dict[str, Any] = {
+        "name": step.name,
+        "image": source.image,
+        "env": [pods.order_env(order), *ours, *theirs],
+        "securityContext": pods.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    if source.command:
+        container["command"] = list(source.command)
+    if source.args:
+        container["args"] = list(source.args)
+    if resources is not None:
+        container["resources"] = resources.model_dump(by_alias=True, exclude_defaults=True)
+    return container
+
+
+def _environment(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int) -> list[dict[str, Any]]:
+    """What any program may want to know, and the rendezvous of a distributed step."""
+    plain = {"HOME": "/tmp"}  # noqa: S108 - the one folder that every image can write to
+    if spec.source is not None:
+        plain["GIT_REPOSITORY"] = spec.source.git.repository
+        plain["GIT_COMMIT"] = spec.source.git.revision
+    variables = [{"name": name, "value": value} for name, value in plain.items()]
+    if step.trainer is not None:
+        variables += _rendezvous(step.trainer, obj["metadata"]["name"], step.name, attempt)
+    return variables
+
+
+def _rendezvous(trainer: Trainer, training_job: str, step: str, attempt: int) -> list[dict[str, Any]]:
+    """Where rank 0 is and who this pod is. torchrun takes each of its options from ``PET_<OPTION>``.
+
+    Source: ``torch.distributed.run`` (``argparse_util.env``); with the static backend and no endpoint it meets at
+    master address and port.
+    """
+    job = job_name(training_job, step, attempt)
+    master = f"{job}-0.{service_name(training_job)}" if trainer.num_nodes > 1 else "localhost"
+    counts = {"NNODES": trainer.num_nodes, "NPROC_PER_NODE": trainer.num_proc_per_node}
+    common = {**counts, "MASTER_ADDR": master, "MASTER_PORT": RENDEZVOUS_PORT}
+    prefix = "PET_" if trainer.framework == "torch" else ""
+    if trainer.framework == "torch":
+        common |= {"RDZV_BACKEND": "static", "RDZV_ID": job}
+    else:
+        common |= {"WORLD_SIZE": trainer.num_nodes * trainer.num_proc_per_node}
+    rank = {"fieldRef": {"fieldPath": f"metadata.annotations['{job_state.COMPLETION_INDEX}']"}}
+    return [
+        {"name": f"{prefix}NODE_RANK", "valueFrom": rank},
+        *({"name": f"{prefix}{name}", "value": str(value)} for name, value in common.items()),
+    ]
+
+
+def _fetch(
+    dataset: DatasetInitializer, secret: str | None, workspace: Mapping[str, Any], installation: Installation
+) -> dict[str, Any]:
+    file_name = urlsplit(dataset.storage_uri).path.rstrip("/").rpartition("/")[2] or "dataset"
+    order = wire.FetchOrder(
+        files=[
+            wire.FetchItem(
+                name="dataset",
+                uri=dataset.storage_uri,
+                sha256=dataset.digest.removeprefix("sha256:"),
+                credentials_path=pods.credentials_path(secret),
+                path=f"{DATASET_PATH}/{file_name}",
+            )
+        ]
+    )
+    return pods.runtime_container(
+        job_state.FETCH,
+        "fetch",
+        order,
+        image=installation.runtime_image,
+        pull_policy=installation.image_pull_policy,
+        mounts=[workspace, *pods.credentials_mounts([secret])],
+    )
+
+
+def _placement(spec: TrainingJobSpec, step: Step, installation: Installation) -> dict[str, Any]:
+    """The pool's selector and tolerations with those of the job on top."""
+    pool = _node_pool(step.node_pool or spec.node_pool, installation)
+    selector = {**pool.node_selector, **spec.node_selector}
+    tolerations = [
+        *(dict(toleration) for toleration in pool.tolerations),
+        *(toleration.model_dump(by_alias=True, exclude_none=True) for toleration in spec.tolerations),
+    ]
+    placement: dict[str, Any] = {}
+    if selector:
+        placement["nodeSelector"] = selector
+    if tolerations:
+        placement["tolerations"] = tolerations
+    return placement
+
+
+def _node_pool(name: str | None, installation: Installation) -> NodePool:
+    if name is None:
+        return NodePool()
+    try:
+        return installation.node_pools[name]
+    except KeyError:
+        known = ", ".join(sorted(installation.node_pools)) or "none"
+        raise UnknownNodePoolError(
+            f"nodePool {name} is not one of this installation's (known: {known});"
+            " add it to the chart's nodePools or use nodeSelector"
+        ) from None

@@ -1,0 +1,148 @@
+"""What became of a step's latest attempt: read from its Job and pods, with what its rank 0 reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from modelfleet.api import wire
+from modelfleet.api.training_job_status import StepResultsStatus
+from modelfleet.plan import gate, job_state, step_job
+from modelfleet.plan.outcome import RawObject
+
+_FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
+"""What ``fetch`` says of a dataset that another attempt would find again."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What is seen of the latest attempt at a step."""
+
+    job: RawObject | None
+    """``None``: it was deleted."""
+    pods: Sequence[RawObject] = ()
+    trouble: job_state.Trouble | None = None
+    """What Events say about why nothing runs."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """It goes on; ``trouble`` says why a pod does not."""
+
+    trouble: job_state.Trouble | None
+    ready: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """It is done, and this is what it hands on."""
+
+    results: Mapping[str, Any]
+    """As ``status.steps[].results`` has them."""
+    dropped: tuple[str, ...] = ()
+    """Names of metrics that were no finite numbers."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """It came to nothing; whether there is another attempt depends on ``kind``."""
+
+    kind: Literal["Failed", "Lost", "Final"]
+    """Failed counts against backoffLimit; Lost (disrupted, deleted, a store out of reach) does not; Final ends it."""
+    reason: str
+    message: str
+    at: datetime | None
+    """When; ``None``: it was deleted, and the next attempt need not wait."""
+
+
+Verdict = Running | Succeeded | Over
+
+
+def look(step: str, attempt: Attempt) -> Verdict:
+    """What became of the attempt."""
+    if attempt.job is None:
+        return Over("Lost", "JobDeleted", "its Job was deleted", None)
+    ended = job_state.ending(attempt.job)
+    if ended is None:
+        return Running(
+            job_state.trouble(attempt.pods) or attempt.trouble,
+            job_state.ready_count(attempt.pods),
+            attempt.job["spec"]["completions"],
+        )
+    return _read_report(step, ended, attempt.pods) if ended.succeeded else _explain(ended, attempt.pods)
+
+
+def needs_fresh_pods(step: str, attempt: Attempt) -> bool:
+    """Whether the Job ended, and the pods at hand do not tell how."""
+    ended = job_state.ending(attempt.job) if attempt.job is not None else None
+    if ended is None:
+        return False
+    return _rank_zero(step, attempt.pods) is None if ended.succeeded else job_state.first_failure(attempt.pods) is None
+
+
+def _explain(ended: job_state.Ending, pods: Sequence[RawObject]) -> Over:
+    if ended.reason == step_job.DISRUPTED:
+        return Over("Lost", "Disrupted", f"a pod was preempted, evicted or drained: {ended.message}", ended.at)
+    failure = job_state.first_failure(pods)
+    if failure is None:
+        return Over("Failed", "StepFailed", f"{ended.reason}: {ended.message}", ended.at)
+    report = job_state.fetch_report(failure)
+    if report is not None:
+        kind: Literal["Final", "Lost"] = "Final" if report.reason in _FINAL_FETCHES else "Lost"
+        return Over(kind, report.reason, job_state.describe(failure), ended.at)
+    return Over("Failed", "StepFailed", job_state.describe(failure), ended.at)
+
+
+def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) -> Succeeded | Over:
+    """What rank 0 reported. Every step must: the next one finds its input by the digest in it, and a program that
+
+    ended well without having done its work would pass for done otherwise.
+    """
+    exit_ = _rank_zero(step, pods)
+    if exit_ is None:
+        return Over("Lost", "ReportLost", "its pod is gone and left no report", ended.at)
+    if not exit_.message:
+        message = (
+            "it ended with exit code 0 but reported no results: end the program with modelfleet.runtime.train's"
+            " finish(), which writes results.json and reports its digest"
+        )
+        return Over("Final", "ResultsMissing", message, ended.at)
+    try:
+        report = wire.StepReport.model_validate_json(exit_.message)
+        finite = {name: value for name, value in report.metrics.items() if gate.finite(value) is not None}
+        wanted = {
+            "uri": report.uri,
+            "sha256": report.sha256,
+            "metrics": finite,
+            "artifacts": [
+                artifact.model_dump(by_alias=True, exclude_defaults=True) for artifact in report.artifacts
+            ],
+        }
+        results = StepResultsStatus.model_validate({key: value for key, value in wanted.items() if value})
+    except ValidationError as error:
+        message = f"its results are malformed: {first_error(error)}; see the runtime's train library for their form"
+        return Over("Final", "ResultsMalformed", message, ended.at)
+    return Succeeded(
+        results.model_dump(by_alias=True, exclude_defaults=True), tuple(sorted(report.metrics.keys() - finite.keys()))
+    )
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong, with the path of the field."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return f"{path}: {first['msg']}" if path else first["msg"]
+
+
+def _rank_zero(step: str, pods: Sequence[RawObject]) -> job_state.Exit | None:
+    ended = [
+        exit_
+        for pod in pods
+        if job_state.rank(pod) == 0
+        for exit_ in job_state.exits(pod)
+        if exit_.container == step and exit_.code == 0
+    ]
+    return ended[0] if ended else None

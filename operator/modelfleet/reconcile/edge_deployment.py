@@ -1,0 +1,90 @@
+"""EdgeDeployment: gather what the plan needs from the view, and plan.
+
+Two things are asked of the API server, both rarely: why a workload that should have pods has none, and what keeps a
+pod whose status says nothing. Both are told by Events only, which the view does not hold.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from modelfleet.api import names
+from modelfleet.plan import conditions, edge_deployment, serving_pod
+from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan.outcome import Outcome, RawObject
+from modelfleet.plan.serving_pod import Trouble
+from modelfleet.reconcile.context import Context, Key
+
+ASKED_AT_ONCE: Final = 3
+"""Most objects whose Events are read in one reconcile: samples are enough for a message."""
+
+SILENT_SECONDS: Final = 20
+"""How long a pod may say nothing before its Events are read."""
+
+
+async def reconcile(key: Key, context: Context) -> Outcome | None:
+    """Plan the next step of an EdgeDeployment; ``None`` when it is gone or going, and its children with it."""
+    view = context.view
+    deployment = view.get("EdgeDeployment", key.namespace, key.name)
+    if deployment is None or "deletionTimestamp" in deployment["metadata"]:
+        return None
+
+    def children(kind: str) -> list[RawObject]:
+        return view.labelled(kind, key.namespace, names.EDGE_DEPLOYMENT_LABEL, key.name)
+
+    now = context.now()
+    daemon_sets, pods = children("DaemonSet"), children("Pod")
+    deployments = children("Deployment")
+    observed = Observed(
+        deployment=deployment,
+        model_version=view.get("ModelVersion", key.namespace, deployment["spec"]["modelVersion"]),
+        revisions=children("ControllerRevision"),
+        daemon_sets=daemon_sets,
+        deployments=deployments,
+        services=children("Service"),
+        pods=pods,
+        nodes=view.nodes(),
+        refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
+        hints=await _hints(context, key.namespace, pods, now),
+    )
+    return edge_deployment.plan(observed, context.installation, now)
+
+
+async def _refusals(
+    context: Context, namespace: str, daemon_sets: list[RawObject], deployments: list[RawObject]
+) -> dict[str, str]:
+    """By name of a workload: why the API server lets it make no pods (a quota, an admission policy)."""
+    refusals = {}
+    for each in deployments:
+        failure = conditions.find((each.get("status") or {}).get("conditions") or (), "ReplicaFailure")
+        if failure is not None and failure.get("status") == "True":
+            refusals[each["metadata"]["name"]] = failure.get("message") or ""
+    lacking = [each["metadata"]["name"] for each in daemon_sets if _lacks_pods(each.get("status") or {})]
+    for name in lacking[:ASKED_AT_ONCE]:
+        events = await context.cluster.warning_events(namespace, "DaemonSet", name)
+        failed = next((event for event in events if event.get("reason") == "FailedCreate"), None)
+        if failed is not None:
+            refusals[name] = failed.get("note") or ""
+    return refusals
+
+
+def _lacks_pods(status: RawObject) -> bool:
+    return int(status.get("desiredNumberScheduled", 0)) > int(status.get("currentNumberScheduled", 0))
+
+
+async def _hints(context: Context, namespace: str, pods: list[RawObject], now: datetime) -> dict[str, Trouble]:
+    """By name of a pod that has been silent for long: what its Events tell, such as a Secret that is missing."""
+    silent = []
+    for pod in pods:
+        facts = serving_pod.read(pod)
+        if facts.ready or facts.terminating or facts.running or facts.trouble is not None or not facts.created:
+            continue
+        if now - conditions.parse_timestamp(facts.created) >= timedelta(seconds=SILENT_SECONDS):
+            silent.append(facts.name)
+            if len(silent) == ASKED_AT_ONCE:
+                break
+    hints = {}
+    for name in silent:
+        events = await context.cluster.warning_events(namespace, "Pod", name)
+        if events:
+            hints[name] = Trouble(events[0].get("reason") or "Unknown", events[0].get("note") or "")
+    return hints

@@ -1,0 +1,120 @@
+"""Which keys a change wakes, and which floods wake nobody."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelfleet.api import names
+from modelfleet.cluster.view import View
+from modelfleet.reconcile import routing
+from modelfleet.reconcile.context import Key
+
+_uids = iter(range(10**6))
+
+
+def made(kind: str, name: str, spec: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    api_version = names.API_VERSION if kind in ("ModelVersion", "TrainingJob", "EdgeDeployment") else "v1"
+    metadata = {
+        "name": name,
+        "namespace": "" if kind == "Node" else "n",
+        "uid": str(next(_uids)),
+        "resourceVersion": "1",
+        "labels": more.pop("labels", {}),
+    }
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec or {}, **more}
+
+
+def node(ready: str = "True", heartbeat: str = "1", **labels: str) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat, "lastTransitionTime": "0"}
+    obj = made("Node", "x", labels=labels, status={"conditions": [condition], "allocatable": {"cpu": "4"}})
+    obj["metadata"]["uid"] = "x"
+    return obj
+
+
+def a_view() -> View:
+    view = View()
+    pools = [{"name": "p", "nodeSelector": {"pool": "cuda"}}]
+    for obj in (
+        made("ModelVersion", "m-1", {"model": "m", "version": "1"}),
+        made("ModelVersion", "m-2", {"model": "m", "version": "2"}),
+        made("ModelVersion", "o-1", {"model": "o", "version": "1"}),
+        made("EdgeDeployment", "on-1", {"modelVersion": "m-1", "pools": pools}),
+        made(
+            "EdgeDeployment", "was-1", {"modelVersion": "m-2", "pools": []}, status={"stable": {"modelVersion": "m-1"}}
+        ),
+        made("TrainingJob", "makes-1", {"output": {"modelVersionName": "m-1"}}),
+        made("TrainingJob", "makes-2", {"output": {"modelVersionName": "m-2"}}),
+    ):
+        view.observe(obj)
+    return view
+
+
+def key(kind: str, name: str) -> Key:
+    return Key(kind, "n", name)
+
+
+def test_an_own_object_wakes_itself() -> None:
+    assert key("TrainingJob", "t") in routing.keys(View(), None, made("TrainingJob", "t"))
+    assert key("TrainingJob", "t") in routing.keys(View(), made("TrainingJob", "t"), None)
+
+
+def test_a_child_wakes_its_owners_old_and_new() -> None:
+    before = made("Pod", "p", labels={names.TRAINING_JOB_LABEL: "old"})
+    after = made("Pod", "p", labels={names.TRAINING_JOB_LABEL: "new"})
+    assert routing.keys(View(), before, after) == {key("TrainingJob", "old"), key("TrainingJob", "new")}
+
+
+def test_an_owner_reference_is_enough() -> None:
+    job = made("Job", "j")
+    job["metadata"]["ownerReferences"] = [{"apiVersion": names.API_VERSION, "kind": "ModelVersion", "name": "m-1"}]
+    assert routing.keys(View(), None, job) == {key("ModelVersion", "m-1")}
+
+
+def test_a_serving_pod_does_not_wake_the_version_it_serves() -> None:
+    labels = {names.EDGE_DEPLOYMENT_LABEL: "e", names.MODEL_VERSION_LABEL: "m-1"}
+    assert routing.keys(View(), None, made("Pod", "p", labels=labels)) == {key("EdgeDeployment", "e")}
+    labels = {names.VERIFICATION_LABEL: "true", names.MODEL_VERSION_LABEL: "m-1"}
+    assert routing.keys(View(), None, made("Pod", "p", labels=labels)) == {key("ModelVersion", "m-1")}
+
+
+def test_a_model_version_wakes_who_serves_or_makes_it() -> None:
+    view = a_view()
+    held = view.get("ModelVersion", "n", "m-1")
+    assert held is not None
+    verified = {**held, "status": {"stage": "Verified"}}
+    assert routing.keys(view, held, verified) == {
+        key("ModelVersion", "m-1"),
+        key("EdgeDeployment", "on-1"),
+        key("EdgeDeployment", "was-1"),
+        key("TrainingJob", "makes-1"),
+    }
+
+
+def test_a_moved_alias_wakes_the_other_versions_of_the_model() -> None:
+    view = a_view()
+    held = view.get("ModelVersion", "n", "m-1")
+    assert held is not None
+    aliased = {**held, "spec": {**held["spec"], "aliases": ["latest"]}}
+    woken = {found.name for found in routing.keys(view, held, aliased) if found.kind == "ModelVersion"}
+    assert woken == {"m-1", "m-2"}
+
+
+def test_the_counts_of_a_rollout_do_not_wake_model_versions() -> None:
+    before = made("EdgeDeployment", "e", {"modelVersion": "m-2"}, status={"counts": {"updated": 1}})
+    after = {**before, "status": {"counts": {"updated": 2}}}
+    assert routing.keys(View(), before, after) == {key("EdgeDeployment", "e")}
+    stable = {**before, "status": {"stable": {"modelVersion": "m-1"}}}
+    assert routing.keys(View(), before, stable) >= {key("ModelVersion", "m-1"), key("ModelVersion", "m-2")}
+
+
+def test_a_heartbeat_wakes_nobody() -> None:
+    assert routing.keys(a_view(), node(pool="cuda"), node(pool="cuda", heartbeat="2")) == set()
+
+
+def test_a_node_wakes_the_deployments_whose_pools_it_is_or_was_in() -> None:
+    view, wanted = a_view(), {key("EdgeDeployment", "on-1")}
+    assert routing.keys(view, node(pool="cuda"), node(pool="cuda", ready="False")) == wanted
+    assert routing.keys(view, node(pool="cuda"), node(pool="other")) == wanted
+    assert routing.keys(view, node(pool="other"), node(pool="cuda")) == wanted
+    assert routing.keys(view, None, node(pool="cuda")) == wanted
+    assert routing.keys(view, node(pool="cuda"), None) == wanted
+    assert routing.keys(view, node(pool="other"), node(pool="other", ready="False")) == set()

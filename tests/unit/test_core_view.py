@@ -1,0 +1,131 @@
+"""The view: whichever way the two feeds interleave, it ends where the API server is."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelfleet.api import names
+from modelfleet.cluster.view import View, trim
+
+
+def job(name: str = "a", version: int = 1, uid: str = "u1", namespace: str = "n", **labels: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": str(version), "labels": labels}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"version": version}}
+
+
+def owned(by: str, **fields: Any) -> dict[str, Any]:
+    obj = job(**fields)
+    obj["metadata"]["labels"] = {names.TRAINING_JOB_LABEL: by}
+    return obj
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_any_order_of_echoes_ends_at_the_latest(order: tuple[int, ...]) -> None:
+    view = View()
+    for version in order:
+        view.observe(job(version=version + 9))
+    held = view.get("Job", "n", "a")
+    assert held is not None
+    assert held["metadata"]["resourceVersion"] == "12"
+
+
+def test_versions_compare_as_numbers_not_as_text() -> None:
+    view = View()
+    view.observe(job(version=10))
+    assert not view.observe(job(version=9))
+    assert view.observe(job(version=11))
+
+
+def test_a_late_echo_does_not_bring_a_deleted_object_back() -> None:
+    view = View()
+    view.observe(job(version=5))
+    assert view.forget("Job", job(version=8)["metadata"])
+    assert not view.observe(job(version=7))
+    assert view.get("Job", "n", "a") is None
+
+
+def test_a_child_that_got_its_label_back_is_seen_again() -> None:
+    view = View()
+    view.observe(job(version=5))
+    view.forget("Job", job(version=8)["metadata"])
+    assert view.observe(job(version=9))
+
+
+def test_the_late_deletion_of_a_predecessor_leaves_its_successor() -> None:
+    view = View()
+    view.observe(job(version=5, uid="old"))
+    view.observe(job(version=9, uid="new"))
+    assert not view.forget("Job", job(version=8, uid="old")["metadata"])
+    held = view.get("Job", "n", "a")
+    assert held is not None
+    assert held["metadata"]["uid"] == "new"
+
+
+def test_a_deletion_as_of_an_older_list_leaves_a_newer_state() -> None:
+    view = View()
+    view.observe(job(version=9))
+    assert not view.forget("Job", job(version=9)["metadata"], version="8")
+    assert view.get("Job", "n", "a") is not None
+
+
+def test_labels_are_indexed_and_follow_changes() -> None:
+    view = View()
+    view.observe(owned("t1", name="b", uid="b", version=1))
+    view.observe(owned("t1", name="a", uid="a", version=2))
+    view.observe(owned("t1", name="a", uid="c", namespace="other", version=3))
+    assert [obj["metadata"]["name"] for obj in view.labelled("Job", "n", names.TRAINING_JOB_LABEL, "t1")] == ["a", "b"]
+    view.observe(owned("t2", name="a", uid="a", version=4))
+    assert [obj["metadata"]["name"] for obj in view.labelled("Job", "n", names.TRAINING_JOB_LABEL, "t1")] == ["b"]
+    view.forget("Job", owned("t1", name="b", uid="b", version=5)["metadata"])
+    assert view.labelled("Job", "n", names.TRAINING_JOB_LABEL, "t1") == []
+    with pytest.raises(KeyError):
+        view.labelled("Job", "n", "not/indexed", "x")
+
+
+def test_listeners_hear_of_changes_only() -> None:
+    heard: list[tuple[Any, Any]] = []
+    view = View()
+    view.listen(lambda before, after: heard.append((before, after)))
+    view.observe(job(version=1))
+    view.observe(job(version=1))
+    view.observe(job(version=2))
+    view.forget("Job", job(version=3)["metadata"])
+    view.forget("Job", job(version=3)["metadata"])
+    seen = [tuple(form and form["metadata"]["resourceVersion"] for form in pair) for pair in heard]
+    assert seen == [(None, "1"), ("1", "2"), ("2", None)]
+
+
+def test_nodes_are_trimmed_to_what_decides() -> None:
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "x", "uid": "u", "resourceVersion": "1", "labels": {"a": "b"}, "managedFields": [{}]},
+        "spec": {"taints": [{"key": "k"}], "podCIDR": "10.0.0.0/24"},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}],
+            "images": [{"names": ["x"] * 50}],
+            "allocatable": {"cpu": "4"},
+        },
+    }
+    trimmed = trim(node)
+    assert trimmed["metadata"] == {"name": "x", "uid": "u", "resourceVersion": "1", "labels": {"a": "b"}}
+    assert trimmed["spec"] == {"taints": [{"key": "k"}]}
+    assert trimmed["status"] == {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "allocatable": {"cpu": "4"},
+    }
+
+
+@given(st.permutations(list(range(1, 9))), st.integers(1, 8))
+def test_deleted_at_some_point_it_is_gone_whatever_the_order(order: list[int], deletion: int) -> None:
+    """Versions up to the deletion may be echoed before or after it; later ones do not exist."""
+    view = View()
+    for version in order:
+        if version == deletion:
+            view.forget("Job", job(version=version)["metadata"])
+        elif version < deletion:
+            view.observe(job(version=version))
+    assert view.get("Job", "n", "a") is None
