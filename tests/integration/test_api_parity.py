@@ -17,7 +17,7 @@ from kubernetes import client, config
 from pydantic import ValidationError
 
 from e2e.kubectl import Kubectl
-from modelfleet.api import crd
+from modelfleet.api import common, crd
 from tests import contract
 
 EXAMPLES = 3000
@@ -44,7 +44,7 @@ TEXTS = (
     "%",
     "日" * 40,
 )
-LEAST_NAMES = ("a", "a-1-0-0", "n" * 40, "n" * 41, "n" * 63)
+NAMES = ("a", "a-1-0-0", "n" * 40, "n" * 41, "n" * 63)
 
 
 def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
@@ -54,7 +54,7 @@ def texts(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     if "enum" in schema:
         choices.append(st.sampled_from([*schema["enum"], schema["enum"][0].lower()]))
     if "pattern" in schema:
-        choices.append(st.from_regex(schema["pattern"]))
+        choices += [st.from_regex(schema["pattern"]), *[st.from_regex(schema["pattern"], fullmatch=True)] * 4]
     return st.one_of(choices)
 
 
@@ -141,18 +141,24 @@ def places(schema: dict[str, Any], value: Any, path: tuple[Any, ...]) -> Iterato
 
 @st.composite
 def documents(draw: st.DrawFn, kind: str) -> contract.Document:
-    """A valid document of the kind with up to three edits, and at times another name."""
+    """A valid document of the kind with one to three edits, its name mostly what the edits ask for."""
     bases = [document for document in contract.valid().values() if document["kind"] == kind]
     document = copy.deepcopy(draw(st.sampled_from(bases)))
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         options = list(places(SPECS[kind], document["spec"], ("spec",)))
         path, schema, present = options[draw(st.integers(0, len(options) - 1))]
         place: Any = document
         for part in path[:-1]:
             place = place[part]
         place[path[-1]] = copy.deepcopy(draw(values(schema, present)))
-    if draw(st.integers(0, 9)) == 0:
-        document["metadata"]["name"] = draw(st.sampled_from(LEAST_NAMES))
+    spec = document["spec"]
+    match draw(st.integers(0, 9)), spec:
+        case 0, _:
+            document["metadata"]["name"] = draw(st.sampled_from(NAMES))
+        case _, {"model": str(model), "version": str(version), "output": {"modelVersionName": _}}:
+            spec["output"]["modelVersionName"] = common.version_object_name(model, version)
+        case _, {"model": str(model), "version": str(version), "artifacts": _}:
+            document["metadata"]["name"] = common.version_object_name(model, version)
     return document
 
 
