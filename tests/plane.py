@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.cluster import certificates, control_plane, state
+from e2e.cluster.commands import wait_until
 from e2e.cluster.folders import Folder
 from e2e.cluster.network import Network
 from e2e.cluster.processes import Processes
@@ -38,6 +39,14 @@ class Plane:
     kubeconfig: Path
     audit_log: Path
     kubectl: Kubectl
+    processes: Processes
+
+    def restart_api_server(self) -> None:
+        """End the API server and start it again: its watch cache begins anew, so old watches get 410 Gone."""
+        command_line = Path(f"/proc/{self.processes.pid('kube-apiserver')}/cmdline").read_bytes()
+        self.processes.stop("kube-apiserver")
+        self.processes.start("kube-apiserver", [word.decode() for word in command_line.rstrip(b"\0").split(b"\0")])
+        wait_until(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server", 60)
 
 
 @contextmanager
@@ -52,7 +61,7 @@ def control_plane_without_nodes(name: str) -> Iterator[Plane]:
         control_plane.ControlPlane(folder, OnLoopback(0, folder.token), processes).start(authority, print)
         kubectl = control_plane.kubectl(folder.kubeconfig)
         control_plane.wait_for_namespace(kubectl)
-        yield Plane(folder.kubeconfig, folder.audit_log, kubectl)
+        yield Plane(folder.kubeconfig, folder.audit_log, kubectl, processes)
     finally:
         processes.kill_all()
         shutil.rmtree(folder.root)

@@ -8,36 +8,29 @@ _KEYS = "every key must be cpu, memory, ephemeral-storage, hugepages-<size> or a
 _LABEL_KEY = "every key must be a label key"
 _PASSWORD = "must not carry a password: put credentials into a Secret"  # noqa: S105 (a message)
 _GPU = "requests of an extended resource, such as nvidia.com/gpu, must equal its limits"
+_DIGEST = "must be a SHA-256: 64 lower-case hexadecimal digits"
+_PREFIXED = "must be sha256: and a SHA-256 of 64 lower-case hexadecimal digits"
+_COMMIT = "must be a full commit hash"
+_URI = "must be an http, https, s3, gs, abfs, hf or file URL"
+_WRITABLE = "must be a folder that can be written"
+_VERSION = "must be a SemVer 2 version"
+_DECIMAL = "must be a decimal number as text"
+_QUANTITY = "must be a quantity that is not negative"
+_SHARE = "must be a number from 1 to 100000, or a percentage from 1% to 100% as text"
 _DNS = "must have at most 40 lower-case letters, digits and dashes"
 
 SCHEMA = (
-    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0f1e"}, "spec.artifacts[0].sha256"),
-    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0F1E" * 16}, "spec.artifacts[0].sha256"),
     Refusal("ModelVersion", {"spec.artifacts.0.sha256": REMOVED}, "spec.artifacts[0].sha256"),
     Refusal("ModelVersion", {"spec.artifacts.0.sizeBytes": 0}, "spec.artifacts[0].sizeBytes"),
     Refusal("ModelVersion", {"spec.artifacts.0.sizeBytes": "12"}, "spec.artifacts[0].sizeBytes"),
-    Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri"),
-    Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri"),
     Refusal("ModelVersion", {"spec.artifacts.0.format": "pickle"}, "spec.artifacts[0].format"),
     Refusal("ModelVersion", {"spec.artifacts.0.precision": "int4"}, "spec.artifacts[0].precision"),
     Refusal("ModelVersion", {"spec.artifacts.0.platforms": ["arm64"]}, "spec.artifacts[0].platforms[0]"),
     Refusal("ModelVersion", {"spec.artifacts.0.platforms": ["linux/a", "linux/a"]}, "spec.artifacts[0].platforms[1]"),
-    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": "2 GB"}, "spec.artifacts[0].minMemory"),
-    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": -1}, "spec.artifacts[0].minMemory"),
     Refusal("ModelVersion", {"spec.artifacts.1.name": "int8"}, "spec.artifacts[1]"),
     Refusal("ModelVersion", {"spec.artifacts": []}, "spec.artifacts"),
-    Refusal("ModelVersion", {"spec.version": "1.4"}, "spec.version"),
-    Refusal("ModelVersion", {"spec.version": "v1.4.0"}, "spec.version"),
-    Refusal("ModelVersion", {"spec.version": "1.04.0"}, "spec.version"),
-    Refusal("ModelVersion", {"spec.version": "1.4.0+build"}, "spec.version"),
-    Refusal("ModelVersion", {"spec.version": "1.4.0-rc.01"}, "spec.version"),
     Refusal("ModelVersion", {"spec.model": "Defect_Detector"}, "spec.model"),
-    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "high"}}, "spec.metrics.accuracy"),
-    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "NaN"}}, "spec.metrics.accuracy"),
     Refusal("ModelVersion", {"spec.metrics": {"accuracy": 0.9}}, "spec.metrics.accuracy"),
-    Refusal("ModelVersion", {"spec.lineage.git.revision": "main"}, "spec.lineage.git.revision"),
-    Refusal("TrainingJob", {"spec.source.git.revision": "4f2c"}, "spec.source.git.revision"),
-    Refusal("TrainingJob", {"spec.initializer.dataset.digest": "77aa" * 16}, "spec.initializer.dataset.digest"),
     Refusal("TrainingJob", {"spec.steps": []}, "spec.steps"),
     Refusal("TrainingJob", {"spec.steps.2.name": "train"}, "spec.steps[2]"),
     Refusal("TrainingJob", {"spec.steps.0.name": "a-name-too-long-x"}, "spec.steps[0].name"),
@@ -45,22 +38,15 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.steps.1.trainer.numNodes": 65}, "spec.steps[1].trainer.numNodes"),
     Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "mpi"}, "spec.steps[1].trainer.framework"),
     Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),
-    Refusal("TrainingJob", {"spec.gate.0.value": "92%"}, "spec.gate[0].value"),
     Refusal("TrainingJob", {"spec.backoffLimit": 21}, "spec.backoffLimit"),
-    Refusal("TrainingJob", {"spec.output.storageUri": "https://models.example"}, "spec.output.storageUri"),
     Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
     Refusal("EdgeDeployment", {"spec.pools": []}, "spec.pools"),
     Refusal("EdgeDeployment", {"spec.pools.1.name": "gateways-arm"}, "spec.pools[1]"),
     Refusal("EdgeDeployment", {"spec.pools.0.placement": "Everywhere"}, "spec.pools[0].placement"),
     Refusal("EdgeDeployment", {"spec.pools.0.nodeSelector": REMOVED}, "spec.pools[0].nodeSelector"),
     Refusal("EdgeDeployment", {"spec.pools.1.replicas": -1}, "spec.pools[1].replicas"),
-    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": 0}, "spec.strategy.waves[0].nodes"),
-    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "0%"}, "spec.strategy.waves[0].nodes"),
-    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "101%"}, "spec.strategy.waves[0].nodes"),
-    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "7"}, "spec.strategy.waves[0].nodes"),
     Refusal("EdgeDeployment", {"spec.strategy.waves.1.name": "pilot"}, "spec.strategy.waves[1]"),
     Refusal("EdgeDeployment", {"spec.strategy.waves.0.pools": []}, "spec.strategy.waves[0].pools"),
-    Refusal("EdgeDeployment", {"spec.strategy.maxUnavailable": "0%"}, "spec.strategy.maxUnavailable"),
     Refusal("EdgeDeployment", {"spec.strategy.update": "HotSwap"}, "spec.strategy.update"),
     Refusal("EdgeDeployment", {"spec.serving.modelMountPath": "models"}, "spec.serving.modelMountPath"),
     Refusal("EdgeDeployment", {"spec.serving.modelMountPath": "/"}, "spec.serving.modelMountPath"),
@@ -72,9 +58,34 @@ SCHEMA = (
 )
 
 RULES = (
-    Refusal("ModelVersion", {"metadata.name": "defect-detector-1.4.0"}, "", _NAME),
-    Refusal("ModelVersion", {"spec.version": "1.4.1"}, "", _NAME),
-    Refusal("ModelVersion", _LONG, "", "metadata.name must have at most 63 characters"),
+    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": "2 GB"}, "spec.artifacts[0].minMemory", _QUANTITY),
+    Refusal("ModelVersion", {"spec.artifacts.0.minMemory": -1}, "spec.artifacts[0].minMemory", _QUANTITY),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": 0}, "spec.strategy.waves[0].nodes", _SHARE),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "0%"}, "spec.strategy.waves[0].nodes", _SHARE),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "101%"}, "spec.strategy.waves[0].nodes", _SHARE),
+    Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": "7"}, "spec.strategy.waves[0].nodes", _SHARE),
+    Refusal("EdgeDeployment", {"spec.strategy.maxUnavailable": "0%"}, "spec.strategy.maxUnavailable", _SHARE),
+    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0f1e"}, "spec.artifacts[0].sha256", _DIGEST),
+    Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0F1E" * 16}, "spec.artifacts[0].sha256", _DIGEST),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri", _URI),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri", _URI),
+    Refusal("ModelVersion", {"spec.version": "1.4"}, "spec.version", _VERSION),
+    Refusal("ModelVersion", {"spec.version": "v1.4.0"}, "spec.version", _VERSION),
+    Refusal("ModelVersion", {"spec.version": "1.04.0"}, "spec.version", _VERSION),
+    Refusal("ModelVersion", {"spec.version": "1.4.0+build"}, "spec.version", _VERSION),
+    Refusal("ModelVersion", {"spec.version": "1.4.0-rc.01"}, "spec.version", _VERSION),
+    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "high"}}, "spec.metrics[accuracy]", _DECIMAL),
+    Refusal("ModelVersion", {"spec.metrics": {"accuracy": "NaN"}}, "spec.metrics[accuracy]", _DECIMAL),
+    Refusal("ModelVersion", {"spec.lineage.git.revision": "main"}, "spec.lineage.git.revision", _COMMIT),
+    Refusal("TrainingJob", {"spec.source.git.revision": "4f2c"}, "spec.source.git.revision", _COMMIT),
+    Refusal(
+        "TrainingJob", {"spec.initializer.dataset.digest": "77aa" * 16}, "spec.initializer.dataset.digest", _PREFIXED
+    ),
+    Refusal("TrainingJob", {"spec.gate.0.value": "92%"}, "spec.gate[0].value", _DECIMAL),
+    Refusal("TrainingJob", {"spec.output.storageUri": "https://models.example"}, "spec.output.storageUri", _WRITABLE),
+    Refusal("ModelVersion", {"metadata.name": "defect-detector-1.4.0"}, "metadata.name", _NAME),
+    Refusal("ModelVersion", {"spec.version": "1.4.1"}, "metadata.name", _NAME),
+    Refusal("ModelVersion", _LONG, "metadata.name", "metadata.name must have at most 63 characters"),
     Refusal(
         "ModelVersion", {"spec.artifacts.0.uri": "https://me:secret@a.example/m"}, "spec.artifacts[0].uri", _PASSWORD
     ),
@@ -87,8 +98,8 @@ RULES = (
         "spec.lineage.dvc.params",
         "every name of a parameter must have 1 to 128 visible ASCII characters",
     ),
-    Refusal("TrainingJob", {"metadata.name": "a" * 41}, "", f"metadata.name of a TrainingJob {_DNS}"),
-    Refusal("TrainingJob", {"metadata.name": "1st"}, "", f"metadata.name of a TrainingJob {_DNS}"),
+    Refusal("TrainingJob", {"metadata.name": "a" * 41}, "metadata.name", f"metadata.name of a TrainingJob {_DNS}"),
+    Refusal("TrainingJob", {"metadata.name": "1st"}, "metadata.name", f"metadata.name of a TrainingJob {_DNS}"),
     Refusal("TrainingJob", {"spec.steps": REMOVED}, "spec", "give either steps (a DAG) or trainer"),
     Refusal("TrainingJob", {"spec.trainer": {"image": "x"}}, "spec", "give either steps (a DAG) or trainer"),
     Refusal(
@@ -145,7 +156,9 @@ RULES = (
         "spec.tolerations[0]",
         "tolerationSeconds needs effect: NoExecute",
     ),
-    Refusal("EdgeDeployment", {"metadata.name": "line.a"}, "", f"metadata.name of an EdgeDeployment {_DNS}"),
+    Refusal(
+        "EdgeDeployment", {"metadata.name": "line.a"}, "metadata.name", f"metadata.name of an EdgeDeployment {_DNS}"
+    ),
     Refusal(
         "EdgeDeployment",
         {"spec.pools.0.replicas": 2},

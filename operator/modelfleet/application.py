@@ -109,16 +109,21 @@ class Application:
         """Return once the API server serves our kinds: kopf looks for them once, when it starts."""
         path = f"/apis/{names.API_VERSION}"
         wanted = {KINDS[kind].plural for kind in OWN_KINDS}
+        told = ""
         while True:
             try:
                 answer = await self._connection.request("GET", path, kind="APIResourceList")
-                missing = wanted - {resource["name"] for resource in answer["resources"]}
             except ApiError as error:
-                missing = wanted
-                self._schema_problem = f"the API server does not serve {names.API_VERSION} yet: {error}"
-            if not missing:
-                return
-            logger.warning("Waiting for the CustomResourceDefinitions %s", ", ".join(sorted(missing)))
+                problem = f"the API server does not serve {names.API_VERSION} yet: {error}"
+            else:
+                missing = wanted - {resource["name"] for resource in answer["resources"]}
+                if not missing:
+                    return
+                problem = f"the CustomResourceDefinitions of {', '.join(sorted(missing))} are missing"
+            self._schema_problem = problem
+            if problem != told:
+                logger.warning("Waiting: %s", problem)
+                told = problem
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _fill(self) -> None:
@@ -126,8 +131,9 @@ class Application:
             try:
                 await self._sync.fill()
             except ClusterError as error:
+                if str(error) != self._fill_problem:
+                    logger.warning("Listing: %s; tried again", error)
                 self._fill_problem = str(error)
-                logger.warning("Listing: %s; tried again", error)
                 await asyncio.sleep(RETRY_SECONDS)
         logger.info("The view is filled")
 

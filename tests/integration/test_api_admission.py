@@ -47,6 +47,12 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 
 
+@pytest.fixture
+def dry_run(installed: Kubectl) -> Kubectl:
+    """For calls that leave nothing behind, and so need no namespace of their own."""
+    return installed.within("default")
+
+
 def refused(kubectl: Kubectl, document: contract.Document, verb: str = "create") -> str:
     """What the API server says, in one line; fails when it takes the document."""
     with pytest.raises(KubectlError) as error:
@@ -55,19 +61,19 @@ def refused(kubectl: Kubectl, document: contract.Document, verb: str = "create")
 
 
 @pytest.mark.parametrize("document", contract.valid().values(), ids=contract.valid().keys())
-def test_valid_objects_are_taken(kubectl: Kubectl, document: contract.Document) -> None:
-    kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
+def test_valid_objects_are_taken(dry_run: Kubectl, document: contract.Document) -> None:
+    dry_run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
 
 
 @pytest.mark.parametrize("document", contract.largest().values(), ids=contract.largest().keys())
-def test_the_largest_objects_are_taken(kubectl: Kubectl, document: contract.Document) -> None:
+def test_the_largest_objects_are_taken(dry_run: Kubectl, document: contract.Document) -> None:
     """The bounds of lists keep the rules below the API server's limit of cost also when they are reached."""
-    kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
+    dry_run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
 
 
 @pytest.mark.parametrize("refusal", refusals.SCHEMA + refusals.RULES, ids=str)
-def test_a_refusal_names_the_field_and_the_remedy(kubectl: Kubectl, refusal: contract.Refusal) -> None:
-    said = refused(kubectl, refusal.document())
+def test_a_refusal_names_the_field_and_the_remedy(dry_run: Kubectl, refusal: contract.Refusal) -> None:
+    said = refused(dry_run, refusal.document())
     assert refusal.field in said
     assert refusal.message in said
 
@@ -83,8 +89,8 @@ def test_a_refusal_names_the_field_and_the_remedy(kubectl: Kubectl, refusal: con
         ("EdgeDeployment", "spec.strategy.startsPerMinute", 60),
     ],
 )
-def test_an_unknown_field_is_refused_by_name(kubectl: Kubectl, of: str, field: str, value: object) -> None:
-    said = refused(kubectl, contract.edited(contract.valid()[of], {field: value}))
+def test_an_unknown_field_is_refused_by_name(dry_run: Kubectl, of: str, field: str, value: object) -> None:
+    said = refused(dry_run, contract.edited(contract.valid()[of], {field: value}))
     path = re.sub("[.]([0-9])", r"[\1]", field)
     assert f'unknown field "{path}"' in said
 
@@ -126,9 +132,9 @@ def test_a_model_and_version_exist_once_in_a_namespace(kubectl: Kubectl) -> None
     assert "metadata.name must be" in refused(kubectl, contract.edited(document, {"metadata.name": "another"}))
 
 
-def test_defaults_are_filled_in(kubectl: Kubectl) -> None:
+def test_defaults_are_filled_in(dry_run: Kubectl) -> None:
     least = contract.valid()["EdgeDeployment-least"]
-    stored = json.loads(kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(least)))
+    stored = json.loads(dry_run("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(least)))
     assert stored["spec"] == {
         "modelVersion": "a-1-0-0",
         "revisionHistoryLimit": 5,
@@ -170,5 +176,5 @@ def test_kubectl_get_shows_what_matters(kubectl: Kubectl, kind: str, short_name:
         ("ed.status.counts.pendingOffline", "wait for their return"),
     ],
 )
-def test_kubectl_explain_reads_as_documentation(kubectl: Kubectl, path: str, words: str) -> None:
-    assert words in " ".join(kubectl("explain", path).split())
+def test_kubectl_explain_reads_as_documentation(dry_run: Kubectl, path: str, words: str) -> None:
+    assert words in " ".join(dry_run("explain", path).split())

@@ -1,6 +1,8 @@
 """The documentation speaks of what is there: links lead somewhere, commands and tables agree with the code."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,38 @@ def test_the_table_of_metrics_is_the_operators() -> None:
         exposed.add(f"{family.name}_total" if family.type == "counter" else family.name)
     table = (ROOT / "docs" / "operations.md").read_text()
     assert set(re.findall(r"^\| `(modelfleet_[a-z_]+)` \|", table, flags=re.MULTILINE)) == exposed
+
+
+REASON_AT = {"Note": 1, "Condition": 2, "Problem": 0, "Finding": 0, "Trouble": 0, "Report": 1, "Halt": 0, "Over": 1}
+"""Which argument of these is the reason of a condition or an Event."""
+KUBERNETES_OWN = {"ErrImagePull", "ImagePullBackOff", "FailedMount"}
+"""Reasons that are passed on as the kubelet gives them."""
+REASON = re.compile(r"[A-Z][a-z]+([A-Z][a-z]+)*")
+SOURCES = [ast.parse(path.read_text()) for path in (ROOT / "operator" / "modelfleet").rglob("*.py")]
+
+
+def words(tree: ast.AST) -> Iterator[str]:
+    """The strings in a piece of code that look like a reason; what is only compared with is none."""
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, str) and REASON.fullmatch(tree.value):
+        yield tree.value
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.Compare):
+            yield from words(node)
+
+
+def stated_reasons() -> Iterator[str]:
+    """The reasons that are written where a condition, an Event or a problem is made."""
+    for call in (node for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        at = REASON_AT.get(call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", ""))
+        if at is not None and len(call.args) > at:
+            yield from words(call.args[at])
+
+
+def test_every_reason_is_explained_and_no_other() -> None:
+    """``docs/troubleshooting.md`` has each reason that the operator states, and none that it does not know."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    explained = {word for word in re.findall(r"`([A-Za-z]+)`", page) if REASON.fullmatch(word)}
+    assert set(stated_reasons()) - explained - {"Unknown"} == set()
+    first_cells = " ".join(re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE))
+    listed = {word for word in re.findall(r"`([A-Za-z]+)`", first_cells) if REASON.fullmatch(word)}
+    assert listed - KUBERNETES_OWN - {word for tree in SOURCES for word in words(tree)} == set()

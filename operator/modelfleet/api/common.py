@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from modelfleet.api.rules import Contract, Rules, Unique, lacks
+from modelfleet.api.rules import Contract, Rules, Unique, lacks, matches, number_or_matches
 
 LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -28,13 +28,41 @@ ObjectName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=63)]
 ShortName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=30)]
 SecretName = Annotated[str, Field(pattern=SUBDOMAIN_PATTERN, max_length=253)]
 ModelName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=40)]
-Version = Annotated[str, Field(pattern=VERSION_PATTERN, max_length=32)]
-"""SemVer 2 without build metadata; each pre-release identifier begins and ends with a letter or digit, as a part of
-an object's name must."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
-PrefixedSha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$", max_length=64)]
-Decimal = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$", max_length=32)]
+Version = Annotated[
+    str,
+    Field(max_length=32),
+    Rules(
+        matches(
+            VERSION_PATTERN,
+            "must be a SemVer 2 version without build metadata, such as 1.4.0 or 1.4.0-rc.1; the parts of its"
+            " pre-release begin and end with a letter or digit",
+        )
+    ),
+]
+"""SemVer 2, less what could not be a part of an object's name."""
+Sha256 = Annotated[
+    str, Field(max_length=64), Rules(matches(r"^[0-9a-f]{64}$", "must be a SHA-256: 64 lower-case hexadecimal digits"))
+]
+PrefixedSha256 = Annotated[
+    str,
+    Field(max_length=71),
+    Rules(matches(r"^sha256:[0-9a-f]{64}$", "must be sha256: and a SHA-256 of 64 lower-case hexadecimal digits")),
+]
+Commit = Annotated[
+    str,
+    Field(max_length=64),
+    Rules(
+        matches(
+            r"^([0-9a-f]{40}|[0-9a-f]{64})$",
+            "must be a full commit hash, 40 or 64 lower-case hexadecimal digits: a branch or short hash can move",
+        )
+    ),
+]
+Decimal = Annotated[
+    str,
+    Field(max_length=32),
+    Rules(matches(r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$", "must be a decimal number as text, such as '0.943'")),
+]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_.]*$", max_length=63)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -42,25 +70,41 @@ Message = Annotated[str, Field(max_length=1024)]
 
 _no_password = lacks(PASSWORD_PATTERN, "must not carry a password: put credentials into a Secret and name that")
 StoreUri = Annotated[
-    str, Field(pattern=r"^(https?|s3|gs|abfs|hf|file)://[!-~]+$", max_length=2048), Rules(_no_password)
-]
-WritableStoreUri = Annotated[str, Field(pattern=r"^(s3|gs|abfs)://[!-~]+$", max_length=2048), Rules(_no_password)]
-RepositoryUri = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=2048), Rules(_no_password)]
-
-PERCENT_PATTERN = r"^([1-9]|[1-9][0-9]|100)%$"
-CountOrPercent = Annotated[
-    Annotated[int, Field(ge=1, le=100_000)] | Annotated[str, Field(pattern=PERCENT_PATTERN, max_length=4)],
-    WithJsonSchema(
-        {
-            "x-kubernetes-int-or-string": True,
-            "pattern": PERCENT_PATTERN,
-            "maxLength": 4,
-            "minimum": 1,
-            "maximum": 100_000,
-        }
+    str,
+    Field(max_length=2048),
+    Rules(
+        matches(
+            r"^(https?|s3|gs|abfs|hf|file)://[!-~]+$",
+            "must be an http, https, s3, gs, abfs, hf or file URL, such as s3://models/defect/int8.onnx",
+        ),
+        _no_password,
     ),
 ]
+WritableStoreUri = Annotated[
+    str,
+    Field(max_length=2048),
+    Rules(
+        matches(
+            r"^(s3|gs|abfs)://[!-~]+$",
+            "must be a folder that can be written, as an s3, gs or abfs URL such as s3://models/defect",
+        ),
+        _no_password,
+    ),
+]
+RepositoryUri = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=2048), Rules(_no_password)]
 
+CountOrPercent = Annotated[
+    int | Annotated[str, Field(max_length=4)],
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 4}),
+    Rules(
+        number_or_matches(
+            1,
+            100_000,
+            r"^([1-9]|[1-9][0-9]|100)%$",
+            "must be a number from 1 to 100000, or a percentage from 1% to 100% as text, such as 25%",
+        )
+    ),
+]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
 

@@ -137,7 +137,7 @@ def openapi_schema(kind: Kind) -> Schema:
     schema["properties"] = {
         "apiVersion": {"type": "string", "description": f"{names.API_VERSION}."},
         "kind": {"type": "string", "description": f"{kind.kind}."},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},  # rules blame metadata.name
         "spec": own["spec"],
         "status": {**structural(kind.status, defaults=False), "description": own["status"]["description"]},
     }

@@ -176,6 +176,6 @@ class EdgeDeployment(Contract):
     metadata: common.Metadata
     """Name, labels, owner."""
     spec: EdgeDeploymentSpec
-    """What is served where."""
+    """What is served where, and how the fleet gets there."""
     status: EdgeDeploymentStatus | None = None
     """How far the fleet is."""

@@ -153,17 +153,19 @@ class ModelVersion(Contract):
             "metadata.name must be spec.model, a dash, and spec.version in lower case with dashes for dots,"
             " such as defect-detector-1-4-0: that keeps model and version unique in the namespace",
             lambda self: self.metadata.name == common.version_object_name(self.spec.model, self.spec.version),
+            field="metadata.name",
         ),
         Rule(
             "size(self.metadata.name) <= 63",
             "metadata.name must have at most 63 characters: shorten spec.model or spec.version",
             lambda self: len(self.metadata.name) <= 63,
+            field="metadata.name",
         ),
     )
 
     metadata: common.Metadata
     """Name, labels, owner."""
     spec: ModelVersionSpec
-    """What the version is."""
+    """What the version is. Immutable, except aliases and deprecated."""
     status: ModelVersionStatus | None = None
     """What was found out about it."""

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from modelfleet.api.rules import Rules, number_or_matches
+
 QUANTITY_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 LARGEST_PLAIN_QUANTITY = 999_999_999_999_999
 
@@ -20,15 +22,15 @@ def _quantity_text(value: Any) -> Any:
 Quantity = Annotated[
     str,
     BeforeValidator(_quantity_text),
-    Field(pattern=QUANTITY_PATTERN, max_length=22),
-    WithJsonSchema(
-        {
-            "x-kubernetes-int-or-string": True,
-            "pattern": QUANTITY_PATTERN,
-            "maxLength": 22,
-            "minimum": 0,
-            "maximum": LARGEST_PLAIN_QUANTITY,
-        }
+    Field(max_length=22),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 22}),
+    Rules(
+        number_or_matches(
+            0,
+            LARGEST_PLAIN_QUANTITY,
+            QUANTITY_PATTERN,
+            "must be a quantity that is not negative, such as 500m, 1.5 or 2Gi",
+        )
     ),
 ]
 """A Kubernetes quantity, not negative; text in Python, also where the user wrote a bare number."""

@@ -40,33 +40,56 @@ class Rule:
         return {"rule": self.cel, "message": self.message, **path}
 
 
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as RE2 reads it: ``$`` is the end of the text, where Python's would take a line break before it."""
+    return re.compile(pattern.replace("$", r"\Z"))
+
+
 def matches(pattern: str, message: str) -> Rule:
-    """The rule that a text matches a pattern; where the pattern is not anchored, a part of the text is enough."""
-    return Rule(f"self.matches(r'{pattern}')", message, lambda text: re.search(pattern, text) is not None)
+    """The rule that a text matches a pattern; where the pattern is not anchored, a part of the text is enough.
+
+    Said instead of the schema's ``pattern`` where that would tell the user no more than a long regular expression.
+    """
+    expression = _compiled(pattern)
+    return Rule(f"self.matches(r'{pattern}')", message, lambda text: expression.search(text) is not None)
+
+
+def number_or_matches(low: int, high: int, pattern: str, message: str) -> Rule:
+    """The rule on an int-or-string that it is a number within bounds, or a text that matches an anchored pattern."""
+    expression = _compiled(pattern)
+    return Rule(
+        f"type(self) == int ? self >= {low} && self <= {high} : self.matches(r'{pattern}')",
+        message,
+        lambda value: low <= value <= high if isinstance(value, int) else expression.search(value) is not None,
+    )
 
 
 def lacks(pattern: str, message: str) -> Rule:
     """The rule that no part of a text matches a pattern."""
-    return Rule(f"!self.matches(r'{pattern}')", message, lambda text: re.search(pattern, text) is None)
+    expression = _compiled(pattern)
+    return Rule(f"!self.matches(r'{pattern}')", message, lambda text: expression.search(text) is None)
 
 
 def keys_match(pattern: str, message: str) -> Rule:
     """The rule that every key of a map matches an anchored pattern: a schema can bound values, but not keys."""
+    expression = _compiled(pattern)
     return Rule(
         f"self.all(key, key.matches(r'{pattern}'))",
         message,
-        lambda items: all(re.fullmatch(pattern, key) is not None for key in items),
+        lambda items: all(expression.search(key) is not None for key in items),
     )
 
 
 def short_dns_name(kind: str) -> Rule:
     """The rule on an object's name from which the names of its children, Services among them, are built."""
     pattern = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+    expression = _compiled(pattern)
     return Rule(
         f"self.metadata.name.matches(r'{pattern}')",
         f"metadata.name of {kind} must have at most 40 lower-case letters, digits and dashes, begin with a letter and"
         " end with a letter or digit: the names of its children are built from it",
-        lambda self: re.search(pattern, self.metadata.name) is not None,
+        lambda self: expression.search(self.metadata.name) is not None,
+        field="metadata.name",
     )
 
 

@@ -4,6 +4,7 @@ Kubernetes takes a subset of JSON schema: no ``$ref``, no ``anyOf`` with null, n
 Source: "Extend the Kubernetes API with CustomResourceDefinitions", section "Specifying a structural schema".
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,8 @@ def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
     """The structural schema of a model.
 
     ``defaults`` says whether its defaults are written too: the API server would put them into every object. An empty
-    list, map or string is the same as an absent one in this contract, and never written.
+    list, map or string is the same as an absent one in this contract, and never written. Descriptions tell defaults,
+    which ``kubectl explain`` would not show.
     """
     schema = model.model_json_schema(by_alias=True, mode="validation")
     return _convert(schema, schema.get("$defs", {}), defaults)
@@ -51,6 +53,8 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], defaults: 
         schema["format"] = "int64"
     if not defaults or schema.get("default") in (None, "", [], {}):
         schema.pop("default", None)
+    elif "description" in schema:
+        schema["description"] += f" Default: {json.dumps(schema['default']).strip(chr(34))}."
     if "items" in node:
         schema["items"] = _convert(node["items"], definitions, defaults)
     if isinstance(node.get("additionalProperties"), Mapping):

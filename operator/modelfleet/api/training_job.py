@@ -221,6 +221,6 @@ class TrainingJob(Contract):
     metadata: common.Metadata
     """Name, labels, owner."""
     spec: TrainingJobSpec
-    """What to run and what to register."""
+    """What to run and what to register. Immutable, except suspend."""
     status: TrainingJobStatus | None = None
     """How far the job is."""

@@ -109,12 +109,13 @@ class Cluster:
             if error.code in (404, 409):
                 return
             raise
-        if answer.get("kind") == ref.kind:
+        if answer["metadata"].get("deletionTimestamp"):
             self._fold(answer)
-        elif ref.uid and ref.kind in VIEWED_KINDS:
-            held = self._view.get(ref.kind, ref.namespace, ref.name)
-            if held is not None and held["metadata"]["uid"] == ref.uid:
-                self._view.forget(ref.kind, held["metadata"])
+            return
+        # Gone at once: the answer is a Status, or (Services) the object as it was.
+        held = self._view.get(ref.kind, ref.namespace, ref.name)
+        if held is not None and ref.uid in ("", held["metadata"]["uid"]):
+            self._view.forget(ref.kind, held["metadata"])
 
     async def label_node(self, label: NodeLabel) -> RawObject | None:
         """Set or take off one label; ``None`` when the node is gone."""

@@ -7,8 +7,9 @@ no Events. Kopf's CRD observer is off (``scanning.disabled``): the operator wait
 
 import asyncio
 import logging
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
@@ -75,12 +76,22 @@ class WatchThread:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
+class _Credentials(kopf.ConnectionInfo):
+    """Credentials whose TLS is as strict as that of the operator's own requests (see ``cluster/connection.py``)."""
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        """Verifies chain and host name, and not the form of the certificates."""
+        context = super().as_ssl_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
+
+
 async def _login(**_unused: Any) -> kopf.ConnectionInfo:
     """The same credentials that the operator's own requests use; asked again when they are refused."""
     configuration = await load_configuration()
     token = await configuration.get_api_key_with_prefix("BearerToken")
     scheme, _, secret = str(token or "").rpartition(" ")
-    return kopf.ConnectionInfo(
+    return _Credentials(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,
         insecure=not configuration.verify_ssl,
@@ -98,12 +109,22 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.chunk_size = 500
     settings.watching.connect_timeout = 10
+    settings.networking.error_backoffs = _Patience()
     settings.queueing.idle_timeout = 1.0
     for name in CHILD_KINDS:
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
         settings.watching.label_selectors[group, version, kind.plural] = MANAGED
     return settings
+
+
+class _Patience:
+    """Seconds between attempts, without end: kopf's default gives a stream up for good after a minute of 5xx or 403."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1.0, 1.0, 2.0, 3.0)
+        while True:
+            yield 5.0
 
 
 def _finish(ended: asyncio.Future[None]) -> None:

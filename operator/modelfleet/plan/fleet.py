@@ -179,7 +179,8 @@ class Observation:
         tried = min(count, int(live["spec"].get("replicas", 1))) if live else 0
         pods = [pod for pod in self.pods.get(fleet.wanted.hash, ()) if not pod.terminating] if fleet.wanted else []
         pods.sort(key=lambda pod: (not pod.ready, pod.created, pod.name))
-        reachable = any(node_class.ready_since(node)[0] for node in fleet.nodes)
+        ready_since = {node["metadata"]["name"]: node_class.ready_since(node) for node in fleet.nodes}
+        reachable = any(ready for ready, _ in ready_since.values())
         for index in range(count):
             member = Member(f"{name}/{index}", name, State.UNREACHABLE, wanted=fleet.wanted, shown=f"{name}/{index}")
             fleet.members.append(member)
@@ -191,7 +192,7 @@ class Observation:
                 member.carried = fleet.wanted.hash if fleet.wanted else ""
                 pod = pods[index] if index < len(pods) else None
                 member.shown = pod.name if pod else member.shown
-                _judge_pod(member, pod, clock)
+                _judge_pod(member, pod, ready_since.get(pod.node, (False, None))[1] if pod else None, clock)
                 if not reachable and member.state is not State.HEALTHY:
                     member.state = State.LOST
 
@@ -256,7 +257,7 @@ def _judge_moved(
     wanted = [pod for pod in pods if pod.workload == member.carried and not pod.terminating]
     pod = max(wanted, key=lambda each: each.created, default=None)
     if reachable:
-        _judge_pod(member, pod, clock)
+        _judge_pod(member, pod, node_since, clock)
         if member.state is State.HEALTHY and len(pods) > 1:
             member.state = State.IN_FLIGHT
             member.trouble = Trouble("Draining", "the previous pod is still terminating")
@@ -275,7 +276,8 @@ def _judge_moved(
         member.look_again = node_since + clock.progress_deadline
 
 
-def _judge_pod(member: Member, pod: ServingPod | None, clock: Clock) -> None:
+def _judge_pod(member: Member, pod: ServingPod | None, node_since: datetime | None, clock: Clock) -> None:
+    """Judge a place by its pod. A node that was away (back since ``node_since``) has the whole deadline again."""
     if pod is None:
         member.state, member.podless = State.IN_FLIGHT, True
         return
@@ -284,7 +286,8 @@ def _judge_pod(member: Member, pod: ServingPod | None, clock: Clock) -> None:
     if pod.ready:
         member.state = State.HEALTHY
         return
-    due = conditions.parse_timestamp(pod.unready_since) + clock.progress_deadline if pod.unready_since else clock.now
+    since = conditions.parse_timestamp(pod.unready_since) if pod.unready_since else clock.now
+    due = max(since, node_since or since) + clock.progress_deadline
     if pod.trouble and pod.trouble.permanent:
         member.state = State.FAILED
     elif due <= clock.now:

@@ -18,7 +18,9 @@ def spec_hash(spec: TrainingJobSpec) -> str:
 
     Defaults are left out, so that a default added to the contract makes no job a different one.
     """
-    return f"sha256:{naming.content_hash(spec.model_dump(by_alias=True, exclude_defaults=True, exclude=set(_NOT_HASHED)))}"
+    return (
+        f"sha256:{naming.content_hash(spec.model_dump(by_alias=True, exclude_defaults=True, exclude=set(_NOT_HASHED)))}"
+    )
 
 
 def claim(existing: Mapping[str, Any], uid: str, hashed: str) -> Claim:

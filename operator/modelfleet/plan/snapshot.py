@@ -47,6 +47,4 @@ def identity(spec: ModelVersionSpec) -> dict[str, Any]:
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
     fields = artifact.model_dump(by_alias=True, exclude_defaults=True, include=set(_ARTIFACT_FIELDS))
-    # A length in bytes may exceed what canonical JSON can hold as a number (2^53); as text it never does.
-    fields["sizeBytes"] = str(artifact.size_bytes)
     return {key: sorted(value) if isinstance(value, list) else value for key, value in fields.items()}

@@ -97,9 +97,10 @@ def _explain(ended: job_state.Ending, pods: Sequence[RawObject]) -> Over:
 
 
 def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) -> Succeeded | Over:
-    """What rank 0 reported. Every step must: the next one finds its input by the digest in it, and a program that
+    """What rank 0 reported.
 
-    ended well without having done its work would pass for done otherwise.
+    Every step must report, if only that it has no metrics: the next one finds its input by the digest in it, and a
+    program that ended well without having done its work would pass for done otherwise.
     """
     exit_ = _rank_zero(step, pods)
     if exit_ is None:
@@ -117,9 +118,7 @@ def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) 
             "uri": report.uri,
             "sha256": report.sha256,
             "metrics": finite,
-            "artifacts": [
-                artifact.model_dump(by_alias=True, exclude_defaults=True) for artifact in report.artifacts
-            ],
+            "artifacts": [artifact.model_dump(by_alias=True, exclude_defaults=True) for artifact in report.artifacts],
         }
         results = StepResultsStatus.model_validate({key: value for key, value in wanted.items() if value})
     except ValidationError as error:

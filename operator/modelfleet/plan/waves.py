@@ -70,7 +70,8 @@ def progress(
     """How far the rollout is, and which places are moved next.
 
     ``at_least`` is the wave that was reached before: a pilot node that reboots later does not set the rollout back
-    to the pilot, it counts against ``max_unavailable``. Any failed place holds everything.
+    to the pilot, it counts against ``max_unavailable``. Where that is not known (any more), waves of which more was
+    tried than they ask for have passed. Any failed place holds everything.
     """
     plan = _with_rest(waves)
     names = [wave.name for wave in plan]
@@ -81,7 +82,7 @@ def progress(
         tried = sum(place.state in TRIED for place in scope)
         size = min(share(wave.nodes, len(scope), up=True), len(scope))
         passed = sum(place.state in PASSING for place in scope)
-        if tried >= size and passed == tried:
+        if (tried >= size and passed == tried) or (tried > size and at_least not in names):
             continue
         waiting = sorted((place for place in scope if place.state is State.WAITING), key=_turn)
         budget = 0 if held else max(1, share(max_unavailable, size)) - in_flight

@@ -4,70 +4,36 @@ Its admission policies would hold for a whole shared cluster, and uninstalling i
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from e2e.cluster import certificates, control_plane, programs, state
-from e2e.cluster.folders import Folder
-from e2e.cluster.network import Network
-from e2e.cluster.processes import Processes
+from e2e.cluster import programs
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
+from tests.plane import Plane, control_plane_without_nodes
 
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelfleet"
 
 
-@dataclass(frozen=True)
-class OnLoopback(Network):
-    """Addresses for a control plane that no node joins: all on one loopback address, told from others by its folder."""
-
-    token: str = ""
-
-    @property
-    def loopback(self) -> str:
-        """The one address."""
-        first, second, third = (int(self.token[at : at + 2], 16) for at in (0, 2, 4))
-        return f"127.{64 + first % 64}.{second}.{1 + third % 254}"
-
-    @property
-    def host(self) -> str:
-        """The same."""
-        return self.loopback
-
-
 @pytest.fixture(scope="session")
-def kubeconfig() -> Iterator[Path]:
+def chart_plane() -> Iterator[Plane]:
     """A control plane for these tests alone."""
-    folder = Folder(f"chart-{os.getpid()}")
-    processes = Processes(folder)
-    folder.root.mkdir(parents=True)
-    state.save(folder, state.State(kind="local", access_key="", secret_key=""))
-    try:
-        authority = certificates.Authority(folder.certificates)
-        control_plane.ControlPlane(folder, OnLoopback(0, folder.token), processes).start(authority, print)
-        yield folder.kubeconfig
-    finally:
-        processes.kill_all()
-        shutil.rmtree(folder.root)
+    with control_plane_without_nodes(f"chart-{os.getpid()}") as plane:
+        yield plane
 
 
 @pytest.fixture(scope="session")
-def bare_kubectl(kubeconfig: Path) -> Kubectl:
+def bare_kubectl(chart_plane: Plane) -> Kubectl:
     """The real kubectl with every right."""
-    kubectl = control_plane.kubectl(kubeconfig)
-    control_plane.wait_for_namespace(kubectl)
-    return kubectl.within("default")
+    return chart_plane.kubectl.within("default")
 
 
 @pytest.fixture(scope="session")
-def chart_helm(kubeconfig: Path) -> Helm:
+def chart_helm(chart_plane: Plane) -> Helm:
     """The real helm."""
-    return Helm(programs.find("helm", print), kubeconfig)
+    return Helm(programs.find("helm", print), chart_plane.kubeconfig)
 
 
 @pytest.fixture(scope="session")

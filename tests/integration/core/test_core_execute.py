@@ -5,8 +5,8 @@ import pytest
 from modelfleet.cluster.errors import ApiError, NameTakenError
 from modelfleet.plan.outcome import NodeLabel, Note, ObjectRef, Outcome, RawObject
 from modelfleet.reconcile.execute import Executor
-from tests.integration.core.conftest import Hands, deployment, service
 from tests.plane import Plane
+from tests.replicas import Hands, deployment, service
 
 
 class Clock:

@@ -1,0 +1,295 @@
+"""The plan of a TrainingJob: bring its steps on, judge their results, register the ModelVersion, or say why not.
+
+Reads from top to bottom as the life of a job: what ends it early, what holds it, its steps, its gate, its end.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from modelfleet.api.model_version import ModelVersion
+from modelfleet.api.training_job import Step, TrainingJobSpec
+from modelfleet.plan import backoff, conditions, dag, gate, job_state, progress, registration, step_job, steps
+from modelfleet.plan.installation import Installation
+from modelfleet.plan.outcome import Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.progress import Halt, Progress
+from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.training_status import FINISHED, Report, status
+
+_SOON_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the plan sees beside the TrainingJob."""
+
+    attempts: Mapping[str, steps.Attempt] = field(default_factory=dict)
+    """By step name: the latest attempt at each step that was begun and is not done."""
+    jobs: Sequence[RawObject] = ()
+    """All Jobs of this TrainingJob."""
+    model_version: RawObject | None = None
+    """The ModelVersion of the name that the job shall register."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """What the API server would not take, by name."""
+
+
+def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
+    """The writes for one TrainingJob, its status included."""
+    before = obj.get("status") or {}
+    if before.get("phase") in FINISHED:
+        return Outcome(delete=_unfinished(observed), status=_unchanged(obj, now))
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    written = dag.steps_of(spec)
+    try:
+        order = dag.ordered(written)
+    except dag.InvalidDagError as error:
+        report = Report("Failed", "InvalidDag", str(error), steps=[_not_run(step) for step in written])
+        return _end(obj, report, observed, now)
+    known = _known_steps(before, written)
+    setting = progress.Setting(obj, spec, installation, observed.attempts, observed.refusals, now)
+    made = progress.advance(order, setting)
+    statuses = [made.statuses[step.name] for step in written]
+    if observed.model_version is not None:
+        done = len(made.done) == len(order)
+        report = _already_there(obj, spec, observed.model_version, statuses if done else known, made)
+        return _end(obj, report, observed, now)
+    deadline = _deadline(spec, before)
+    if deadline is not None and now >= deadline and not spec.suspend:
+        message = f"the job did not end within activeDeadlineSeconds ({spec.active_deadline_seconds} s)"
+        report = Report("Failed", "DeadlineExceeded", message, steps=_stopped(known, message), restarts=made.restarts)
+        return _end(obj, report, observed, now)
+    if made.failure is not None:
+        report = Report(
+            "Failed",
+            made.failure.reason,
+            made.failure.message,
+            steps=_stopped(statuses, "stopped, because another step failed"),
+            restarts=made.restarts,
+        )
+        return _end(obj, report, observed, now, made.notes)
+    if spec.suspend:
+        return _suspend(obj, statuses, made, observed, now)
+    if len(made.done) == len(order):
+        return _register(obj, spec, statuses, made, observed, now)
+    return _run(obj, order, statuses, made, observed, deadline, now)
+
+
+def _run(
+    obj: RawObject,
+    order: Sequence[Step],
+    statuses: list[dict[str, Any]],
+    made: Progress,
+    observed: Observed,
+    deadline: datetime | None,
+    now: datetime,
+) -> Outcome:
+    """Steps are running, or wait for something."""
+    before = obj.get("status") or {}
+    begun = bool(made.create) or progress.is_begun({"steps": statuses})
+    report = Report(
+        "Running" if begun else "Pending",
+        *_reason(made, statuses, begun=begun),
+        steps=statuses,
+        restarts=made.restarts,
+        stalled=made.blocked is not None,
+        trouble=made.trouble,
+        pods_ready=made.pods_ready,
+        pods_wanted=made.pods_wanted,
+        start_time=before.get("startTime") or (conditions.timestamp(now) if made.create else None),
+    )
+    due = [*made.due, *([backoff.seconds_until(deadline, now)] if deadline is not None else [])]
+    return Outcome(
+        create=made.create,
+        apply=[step_job.service(obj)] if any(step_job.needs_service(step) for step in order) else [],
+        delete=_strays(statuses, observed),
+        status=status(obj, report, now),
+        notes=[*made.notes, *_trouble_notes(before, report)],
+        requeue_after=min(due, default=None),
+    )
+
+
+def _suspend(
+    obj: RawObject, statuses: list[dict[str, Any]], made: Progress, observed: Observed, now: datetime
+) -> Outcome:
+    """Nothing runs. The clock of activeDeadlineSeconds starts anew on resumption, as a Job's does."""
+    message = "spec.suspend is true; set it to false to go on"
+    report = Report("Suspended", "Suspended", message, steps=statuses, restarts=made.restarts)
+    changed = (obj.get("status") or {}).get("phase") != "Suspended"
+    notes = [*made.notes, *([Note("Normal", "Suspended", message)] if changed else [])]
+    return Outcome(delete=_unfinished(observed), status=status(obj, report, now), notes=notes)
+
+
+def _register(
+    obj: RawObject,
+    spec: TrainingJobSpec,
+    statuses: list[dict[str, Any]],
+    made: Progress,
+    observed: Observed,
+    now: datetime,
+) -> Outcome:
+    """All steps are done: judge the metrics, then create the ModelVersion. That it is there ends the job."""
+    before = obj.get("status") or {}
+    metrics, artifacts = registration.merged(made.results())
+    verdicts = gate.judge(spec.gate, metrics)
+    judged = [verdict.status() for verdict in verdicts]
+    wanted = registration.model_version(obj, spec, metrics, artifacts)
+    halt = _objection(verdicts, artifacts, wanted)
+    refusal = observed.refusals.get(wanted["metadata"]["name"])
+    if halt is None and refusal is not None and refusal.final:
+        halt = Halt("ModelVersionRefused", f"the API server refuses the ModelVersion: {refusal.message}")
+    if halt is not None:
+        report = Report("Failed", halt.reason, halt.message, steps=statuses, gate=judged, restarts=made.restarts)
+        return _end(obj, report, observed, now, made.notes)
+    notes = list(made.notes)
+    if verdicts and not before.get("gate"):
+        notes.append(Note("Normal", "GatePassed", "; ".join(str(verdict) for verdict in verdicts)))
+    name = wanted["metadata"]["name"]
+    report = Report(
+        "Running",
+        "Registering" if refusal is None else "ModelVersionRefused",
+        f"registering ModelVersion {name}" if refusal is None else f"ModelVersion {name}: {refusal.message}",
+        steps=statuses,
+        gate=judged,
+        restarts=made.restarts,
+        stalled=refusal is not None,
+        start_time=before.get("startTime"),
+    )
+    return Outcome(
+        create=[wanted] if refusal is None else [],
+        status=status(obj, report, now),
+        notes=notes,
+        requeue_after=_SOON_SECONDS if refusal is None else progress.LOOK_AGAIN_SECONDS,
+    )
+
+
+def _objection(
+    verdicts: Sequence[gate.Verdict], artifacts: Sequence[Mapping[str, Any]], wanted: RawObject
+) -> Halt | None:
+    """Why the results are not registered, if they are not."""
+    failed = [str(verdict) for verdict in verdicts if not verdict.passed]
+    if failed:
+        return Halt("GateFailed", "; ".join(failed))
+    if not artifacts:
+        message = "no step reported an artifact: save the model with the train library's save_artifact()"
+        return Halt("NoArtifacts", message)
+    try:
+        ModelVersion.model_validate(wanted)
+    except ValidationError as error:
+        return Halt("ModelVersionInvalid", f"the results make no valid ModelVersion: {steps.first_error(error)}")
+    return None
+
+
+def _already_there(
+    obj: RawObject, spec: TrainingJobSpec, existing: RawObject, known: list[dict[str, Any]], made: Progress
+) -> Report:
+    """The end of a job whose ModelVersion exists: by its own doing, by an earlier one's like it, or by another's."""
+    name, restarts = existing["metadata"]["name"], int((obj.get("status") or {}).get("restarts", 0))
+    claim = registration.claim(existing, obj["metadata"]["uid"], registration.spec_hash(spec))
+    judged = (obj.get("status") or {}).get("gate") or []
+    if claim == "Ours" and not judged:
+        judged = [verdict.status() for verdict in gate.judge(spec.gate, registration.merged(made.results())[0])]
+    if claim == "Foreign":
+        message = (
+            f"ModelVersion {name} exists, registered {registration.registered_by(existing)};"
+            " give this job another version"
+        )
+        stopped = _stopped(known, "stopped, because the ModelVersion exists")
+        return Report("Failed", "ModelVersionExists", message, steps=stopped, gate=judged, restarts=restarts)
+    ours = claim == "Ours"
+    message = (
+        f"registered ModelVersion {name}" if ours else f"ModelVersion {name} was registered by a job like this one"
+    )
+    return Report(
+        "Succeeded",
+        "Registered" if ours else "AlreadyRegistered",
+        message,
+        steps=known,
+        gate=judged,
+        restarts=restarts,
+        model_version=name,
+    )
+
+
+def _end(obj: RawObject, report: Report, observed: Observed, now: datetime, notes: Sequence[Note] = ()) -> Outcome:
+    """The job is over: what still runs is stopped, and its end is told."""
+    kind = "Normal" if report.phase == "Succeeded" else "Warning"
+    told = Note("Normal" if kind == "Normal" else "Warning", report.reason, report.message)
+    return Outcome(delete=_unfinished(observed), status=status(obj, report, now), notes=[*notes, told])
+
+
+def _reason(made: Progress, statuses: Sequence[Mapping[str, Any]], *, begun: bool) -> tuple[str, str]:
+    """Reason and message of a job under way: what keeps it first, then what it does."""
+    if made.blocked is not None:
+        return made.blocked.reason, made.blocked.message
+    if made.trouble is not None:
+        return made.trouble.reason, made.trouble.message
+    running = [step["name"] for step in statuses if step["phase"] == "Running"]
+    if running:
+        return "StepsRunning", f"running: {', '.join(running)}"
+    waiting = next((step["message"] for step in statuses if step["phase"] == "Pending" and step.get("message")), "")
+    return "Restarting" if begun else "Pending", waiting
+
+
+def _trouble_notes(before: Mapping[str, Any], report: Report) -> list[Note]:
+    """An Event when a job gets stuck, once for each reason."""
+    if not (report.stalled or report.trouble):
+        return []
+    ready = conditions.find(before.get("conditions") or (), "Ready")
+    return (
+        []
+        if ready is not None and ready["reason"] == report.reason
+        else [Note("Warning", report.reason, report.message)]
+    )
+
+
+def _deadline(spec: TrainingJobSpec, before: Mapping[str, Any]) -> datetime | None:
+    started = before.get("startTime")
+    if spec.active_deadline_seconds is None or not started:
+        return None
+    return conditions.parse_timestamp(started) + timedelta(seconds=spec.active_deadline_seconds)
+
+
+def _known_steps(before: Mapping[str, Any], written: Sequence[Step]) -> list[dict[str, Any]]:
+    known = {step["name"]: dict(step) for step in before.get("steps") or ()}
+    return [known.get(step.name) or _not_run(step) for step in written]
+
+
+def _not_run(step: Step) -> dict[str, Any]:
+    return {"name": step.name, "phase": "Pending"}
+
+
+def _stopped(statuses: Sequence[Mapping[str, Any]], message: str) -> list[dict[str, Any]]:
+    """The steps when the job ends early: what was running is stopped, what had not begun never does."""
+    return [
+        {**step, "phase": "Failed", "message": message} if step["phase"] == "Running" else dict(step)
+        for step in statuses
+    ]
+
+
+def _unfinished(observed: Observed) -> list[ObjectRef]:
+    return [_ref(job) for job in observed.jobs if job_state.ending(job) is None]
+
+
+def _strays(statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[ObjectRef]:
+    """Unfinished Jobs of attempts that are not the latest of their step."""
+    current = {step.get("jobName") for step in statuses}
+    return [ref for ref in _unfinished(observed) if ref.name not in current]
+
+
+def _ref(job: RawObject) -> ObjectRef:
+    metadata = job["metadata"]
+    return ObjectRef(job["apiVersion"], job["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _unchanged(obj: RawObject, now: datetime) -> dict[str, Any]:
+    """The status of a job that is over, as of this generation."""
+    before, generation = obj["status"], obj["metadata"]["generation"]
+    stated = [
+        conditions.Condition(each["type"], each["status"], each["reason"], each.get("message", ""))
+        for each in before.get("conditions") or ()
+    ]
+    merged = conditions.merge(before.get("conditions") or (), stated, generation, now)
+    return {**before, "observedGeneration": generation, "conditions": merged}

@@ -1,0 +1,68 @@
+"""Reconciling a TrainingJob: gather what its plan needs, and plan."""
+
+from dataclasses import replace
+
+from modelfleet.api import names
+from modelfleet.plan import job_state, progress, steps, training_job
+from modelfleet.plan.outcome import Outcome, RawObject
+from modelfleet.plan.training_status import FINISHED
+from modelfleet.reconcile import jobs
+from modelfleet.reconcile.context import Context, Key
+
+
+async def reconcile(key: Key, context: Context) -> Outcome | None:
+    """The writes that bring the TrainingJob on; ``None`` when it is gone or going."""
+    obj = context.view.get(key.kind, key.namespace, key.name)
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
+    observed = await _gather(obj, context)
+    outcome = training_job.plan(obj, observed, context.installation, context.now())
+    if _is_decisive(obj, outcome) and observed.model_version is None:
+        # Before compute is spent, and before a name is taken: another job may have registered it a moment ago.
+        name = obj["spec"]["output"]["modelVersionName"]
+        existing = await context.cluster.read("ModelVersion", key.namespace, name)
+        observed = replace(observed, model_version=existing)
+        if existing is not None:
+            return training_job.plan(obj, observed, context.installation, context.now())
+    refusals = await jobs.refusals(context, outcome.create)
+    if refusals:
+        observed = replace(observed, refusals=refusals)
+        outcome = training_job.plan(obj, observed, context.installation, context.now())
+    return outcome
+
+
+async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
+    namespace, name, uid = obj["metadata"]["namespace"], obj["metadata"]["name"], obj["metadata"]["uid"]
+    children = context.view.labelled("Job", namespace, names.TRAINING_JOB_LABEL, name)
+    observed = training_job.Observed(jobs=[job for job in children if _is_owned(job, uid)])
+    before = obj.get("status") or {}
+    if before.get("phase") in FINISHED:
+        return observed
+    pods = context.view.labelled("Pod", namespace, names.TRAINING_JOB_LABEL, name)
+    attempts = {
+        step["name"]: await _attempt(step["name"], step["jobName"], pods, namespace, context)
+        for step in before.get("steps") or ()
+        if step["phase"] != "Succeeded" and step.get("jobName")
+    }
+    model_version = context.view.get("ModelVersion", namespace, obj["spec"]["output"]["modelVersionName"])
+    return replace(observed, attempts=attempts, model_version=model_version)
+
+
+async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: str, context: Context) -> steps.Attempt:
+    job = await jobs.job(context, namespace, job_name)
+    if job is None:
+        return steps.Attempt(None)
+    attempt = steps.Attempt(job, job_state.pods_of(job_name, pods))
+    if steps.needs_fresh_pods(step, attempt):
+        attempt = replace(attempt, pods=await jobs.fresh_pods(context, namespace, job_name))
+    return replace(attempt, trouble=await jobs.trouble(context, job, attempt.pods))
+
+
+def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:
+    """Whether this outcome starts the first step, or registers the result."""
+    kinds = {created["kind"] for created in outcome.create}
+    return "ModelVersion" in kinds or ("Job" in kinds and not progress.is_begun(obj.get("status") or {}))
+
+
+def _is_owned(job: RawObject, uid: str) -> bool:
+    return any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences") or ())

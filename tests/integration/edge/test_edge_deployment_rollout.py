@@ -1,0 +1,242 @@
+"""Rollouts over simulated gateways: a real API server, real controllers, 200 nodes in three pools."""
+
+from collections import Counter
+
+import pytest
+
+from e2e.cluster import gateways
+from tests import objects
+from tests.integration.edge.conftest import Line, artifact
+from tests.objects import RawObject
+
+WAVES = [{"name": "pilot", "nodes": 1}, {"name": "half", "nodes": "50%"}, {"name": "all", "nodes": "100%"}]
+BUILDS = [
+    artifact("gpu-fp32", accelerators=["nvidia.com/gpu"], minMemory="20Gi"),
+    artifact("gpu-fp16", accelerators=["nvidia.com/gpu"]),
+    artifact("int8", cpuFeatures=["neon"], platforms=["linux/arm64"]),
+    artifact("fp16", cpuFeatures=["avx2"]),
+]
+
+
+def pool(name: str, **fields: object) -> RawObject:
+    return {"name": name, "nodeSelector": {"pool": name}, **fields}
+
+
+def in_site(name: str, site: str, **fields: object) -> RawObject:
+    return {"name": name, "nodeSelector": {"pool": name, "site": site}, **fields}
+
+
+@pytest.fixture
+def other_line(line: Line) -> Line:
+    """A line with the first version on the x86 gateways of one plant, 20 of them, and a second one registered."""
+    line.register("1.0.0")
+    line.register("2.0.0")
+    line.deploy([in_site("x86", "plant-a")], strategy={"waves": WAVES, "maxUnavailable": "50%"})
+    line.until_healthy("1.0.0")
+    return line
+
+
+def test_two_hundred_gateways_take_two_versions_at_less_than_two_writes_each(line: Line) -> None:
+    line.register("1.0.0", BUILDS)
+    line.register("2.0.0", BUILDS)
+    pools = [pool("cuda"), pool("arm-edge"), pool("x86")]
+    line.deploy(pools, strategy={"waves": WAVES, "maxUnavailable": "20%"})
+    status = line.until_healthy("1.0.0")
+    assert [each["artifacts"] for each in status["pools"]] == [
+        {"gpu-fp16": 20, "gpu-fp32": 20},
+        {"int8": 80},
+        {"fp16": 80},
+    ]
+    assert status["counts"] == {
+        "desired": 200,
+        "updated": 200,
+        "healthy": 200,
+        "failed": 0,
+        "suspect": 0,
+        "pendingOffline": 0,
+        "noArtifact": 0,
+    }
+    assert len(line.serving("1.0.0")) == 200
+    before = len(line.writes())
+    line.edit(modelVersion="m-2-0-0")
+    line.until_healthy("2.0.0")
+    rollout = line.writes()[before:]
+    labels = [each for each in rollout if each["objectRef"]["resource"] == "nodes"]
+    assert len(labels) == 200
+    assert len(rollout) <= 2 * 200, Counter(each["objectRef"]["resource"] for each in rollout)
+    assert len(line.serving("2.0.0")) == 200
+    assert set(line.events()) == {"RolloutStarted", "WaveCompleted", "RolloutCompleted"}
+
+
+def test_a_converged_line_is_left_alone(other_line: Line) -> None:
+    line = other_line
+    before = len(line.writes())
+    # A change that wakes the reconciler and asks for nothing new.
+    line.kubectl("label", "edgedeployment", "line", "touched=yes")
+    line.kubectl("label", "node", "gw-x86-0000", "--overwrite", "touched=yes")
+    line.edit(revisionHistoryLimit=6)
+    line.until(lambda status: status["phase"] == "Healthy")
+    written = [each["objectRef"] for each in line.writes()[before:]]
+    assert [each.get("subresource") for each in written] == ["status"], "observedGeneration, and nothing else"
+
+
+def test_a_restarted_operator_goes_on_where_it_was(other_line: Line) -> None:
+    line = other_line
+    line.edit(modelVersion="m-2-0-0")
+    line.until(lambda status: status["counts"]["updated"] > 0)
+    line.operator.stop()
+    line.operator.start()
+    line.until_healthy("2.0.0")
+    assert len(line.serving("2.0.0")) == 20
+
+
+def test_children_deleted_by_hand_come_back(other_line: Line) -> None:
+    line = other_line
+    line.kubectl("delete", "daemonsets,controllerrevisions", "--all", "--wait=true")
+    line.until(lambda status: len(line.serving("1.0.0")) == 20 and status["phase"] == "Healthy")
+    assert len(line.kubectl.list("daemonsets")) == 1
+
+
+def test_offline_gateways_block_nobody_and_are_caught_up(other_line: Line) -> None:
+    line = other_line
+    away = ["gw-x86-0004", "gw-x86-0008"]
+    line.cluster.gateways.take_offline(*away)
+    try:
+        line.edit(modelVersion="m-2-0-0", strategy={"offlineAfterSeconds": 1})
+        status = line.until_healthy("2.0.0")
+        line.until(lambda status: status["counts"]["pendingOffline"] == 2)
+        assert status["counts"]["healthy"] == 18
+        assert len(line.kubectl.list("daemonsets")) == 2
+    finally:
+        line.cluster.gateways.bring_back(*away)
+    line.until(lambda status: status["counts"]["healthy"] == 20 and status["phase"] == "Healthy")
+    assert len(line.serving("2.0.0")) == 20
+
+
+def test_a_refused_model_version_leaves_stable_alone(other_line: Line) -> None:
+    line = other_line
+    line.register("3.0.0", status="False", reason="HashMismatch", message="int8: other bytes")
+    line.edit(modelVersion="m-3-0-0")
+    line.until(lambda status: status["conditions"][2]["reason"] == "ModelVersionNotVerified")
+    line.edit(modelVersion="m-4-0-0")
+    line.until(lambda status: status["conditions"][2]["reason"] == "ModelVersionNotFound")
+    assert len(line.serving("1.0.0")) == 20
+    line.edit(modelVersion="m-1-0-0")
+    line.until_healthy("1.0.0")
+    assert {"ModelVersionNotVerified", "ModelVersionNotFound"} <= set(line.events())
+
+
+def test_replicas_are_moved_and_reached_by_a_service_of_their_own(line: Line) -> None:
+    line.register("1.0.0")
+    line.register("2.0.0")
+    line.deploy([in_site("x86", "plant-b", placement="Replicas", replicas=4), in_site("arm-edge", "plant-b")])
+    line.until_healthy("1.0.0")
+    slices = line.kubectl.list("endpointslices", "kubernetes.io/service-name=line")
+    assert len([each for piece in slices for each in piece["endpoints"]]) == 4
+    line.edit(modelVersion="m-2-0-0")
+    line.until_healthy("2.0.0")
+    deployments = line.kubectl.list("deployments")
+    assert [each["spec"]["replicas"] for each in deployments] == [4]
+    line.edit(pools=[in_site("arm-edge", "plant-b")])
+    line.until(lambda status: status["counts"]["desired"] == 20 and status["phase"] == "Healthy")
+    assert line.kubectl.list("deployments") == []
+    assert line.kubectl.get("service", "line") is None
+
+
+def test_a_quota_that_refuses_the_pods_is_told_of(line: Line) -> None:
+    line.kubectl("create", "quota", "none", "--hard=pods=0")
+    line.register("1.0.0")
+    line.deploy([in_site("arm-edge", "plant-c")])
+    status = line.until(lambda status: status["conditions"][2]["reason"] == "PodsRefused")
+    assert "exceeded quota" in status["message"]
+    line.kubectl("delete", "quota", "none")
+    line.until_healthy("1.0.0")
+
+
+def test_nothing_is_left_of_a_deleted_deployment(other_line: Line) -> None:
+    line = other_line
+    line.kubectl("delete", "edgedeployment", "line", "--cascade=foreground", "--wait=true")
+    kinds = "daemonsets,deployments,controllerrevisions,services,pods"
+    assert line.kubectl.list(kinds) == []
+
+
+HAND = "hand-played"
+
+
+@pytest.fixture
+def by_hand(line: Line) -> RawObject:
+    """A gateway whose kubelet is the test."""
+    node = gateways.node(gateways.POOLS[2], 9000, {"type": HAND, "site": HAND, "kubernetes.io/hostname": HAND})
+    node["metadata"]["name"] = f"gw-{line.namespace}"
+    line.cluster.gateways.add([node])
+    return node
+
+
+def report(line: Line, version: str, fetch: RawObject | None) -> None:
+    """Play the kubelet: the pod of this version is ready, or its fetch container ended as given."""
+    (pod,) = wait_for_pods(line, version)
+    condition = {"type": "Ready", "lastTransitionTime": "2026-11-21T00:00:00Z"}
+    if fetch is None:
+        serve = {
+            "name": "serve",
+            "ready": True,
+            "state": {"running": {}},
+            "image": "",
+            "imageID": "",
+            "restartCount": 0,
+        }
+        status = {"phase": "Running", "conditions": [{**condition, "status": "True"}], "containerStatuses": [serve]}
+    else:
+        container = {"name": "fetch", "ready": False, "image": "", "imageID": "", "restartCount": 1}
+        waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+        container |= {"state": waiting, "lastState": {"terminated": fetch}}
+        status = {"phase": "Pending", "conditions": [{**condition, "status": "False"}]}
+        status["initContainerStatuses"] = [container]
+    line.patch_status("pod", pod["metadata"]["name"], status)
+
+
+def wait_for_pods(line: Line, version: str) -> list[RawObject]:
+    found: list[RawObject] = []
+
+    def there(_: RawObject) -> bool:
+        pods = line.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
+        found[:] = [pod for pod in pods if pod["spec"].get("nodeName")]
+        return bool(found)
+
+    line.kubectl.wait_for("edgedeployment", "line", there)
+    return found
+
+
+def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, by_hand: RawObject) -> None:
+    name = by_hand["metadata"]["name"]
+    line.register("1.0.0")
+    line.register("2.0.0")
+    line.deploy([in_site("x86", HAND)])
+    report(line, "1.0.0", None)
+    line.until_healthy("1.0.0")
+    line.edit(modelVersion="m-2-0-0")
+    told = '{"file":"int8","reason":"HashMismatch","message":"the store has other bytes"}'
+    # The old pod ends as its kubelet says so.
+    (old,) = wait_for_pods(line, "1.0.0")
+    line.kubectl("delete", "pod", old["metadata"]["name"], "--grace-period=0", "--force")
+    report(line, "2.0.0", {"exitCode": 1, "message": told})
+    status = line.until(lambda status: status["counts"]["failed"] == 1)
+    assert status["failures"] == [
+        {"node": name, "reason": "HashMismatch", "message": "int8: the store has other bytes"}
+    ]
+    assert status["phase"] == "Degraded"
+    assert status["conditions"][2] | {"lastTransitionTime": ""} == {
+        "type": "Stalled",
+        "status": "True",
+        "reason": "HashMismatch",
+        "message": f"1 failed, no more are moved; fix the cause, or set spec.modelVersion back to m-1-0-0. {name} "
+        "(HashMismatch): int8: the store has other bytes",
+        "observedGeneration": 2,
+        "lastTransitionTime": "",
+    }
+    line.edit(modelVersion="m-1-0-0")
+    (bad,) = wait_for_pods(line, "2.0.0")
+    line.kubectl("delete", "pod", bad["metadata"]["name"], "--grace-period=0", "--force")
+    report(line, "1.0.0", None)
+    line.until_healthy("1.0.0")
+    assert {"HashMismatch", "RolledBack"} <= set(line.events())

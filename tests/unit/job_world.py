@@ -1,0 +1,247 @@
+"""A small world for plans that run Jobs: it carries Outcomes out and plays the Job controller and the kubelet.
+
+There is no API server in it: what a plan observes is what earlier Outcomes left behind, and what a test says became of
+a Job. What the plans' reconciles gather on top (fresh reads, Events) is theirs to test on a real one.
+"""
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from modelfleet.api import names
+from modelfleet.plan import conditions, job_state, model_version, steps, training_job, verification
+from modelfleet.plan.installation import Installation, NodePool
+from modelfleet.plan.outcome import Note, Outcome
+from modelfleet.plan.refusal import Refusal
+
+Object = dict[str, Any]
+
+START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+INSTALLATION = Installation(
+    name="modelfleet",
+    namespace="system",
+    runtime_image="modelfleet/runtime:1",
+    node_pools={"cuda": NodePool({"pool": "cuda"}, ({"key": "gpu", "operator": "Exists"},))},
+)
+COMMIT = "4f2c" * 10
+DIGEST = "77aa" * 16
+
+
+class World:
+    """The objects of one namespace, the clock, and the Events so far."""
+
+    def __init__(self, obj: Object) -> None:
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.name = (obj["kind"], obj["metadata"]["name"])
+        self.now = START
+        self.notes: list[Note] = []
+        self.refusals: dict[str, Refusal] = {}
+        self.trouble: job_state.Trouble | None = None
+        self.put(obj)
+
+    @property
+    def obj(self) -> Object:
+        """The object that is reconciled."""
+        return self.objects[self.name]
+
+    @property
+    def status(self) -> Object:
+        return dict(self.obj.get("status") or {})
+
+    @property
+    def reasons(self) -> list[str]:
+        return [note.reason for note in self.notes]
+
+    def put(self, obj: Object) -> None:
+        obj = copy.deepcopy(obj)
+        metadata = obj["metadata"]
+        metadata.setdefault("uid", f"{metadata['name']}-uid")
+        metadata.setdefault("namespace", "vision")
+        metadata.setdefault("creationTimestamp", conditions.timestamp(self.now))
+        metadata.setdefault("generation", 1)
+        self.objects[obj["kind"], metadata["name"]] = obj
+
+    def edit(self, **spec: Any) -> None:
+        self.obj["spec"].update(spec)
+        self.obj["metadata"]["generation"] += 1
+
+    def condition(self, type_: str) -> Object:
+        return dict(conditions.find(self.status.get("conditions", ()), type_) or {})
+
+    def all(self, kind: str) -> list[Object]:
+        return [obj for (each, _), obj in sorted(self.objects.items()) if each == kind]
+
+    def job(self, name: str) -> Object | None:
+        return self.objects.get(("Job", name))
+
+    def unfinished(self) -> list[str]:
+        return [job["metadata"]["name"] for job in self.all("Job") if job_state.ending(job) is None]
+
+    def carry_out(self, outcome: Outcome, writes: int | None = None) -> int:
+        """Carry an Outcome out, or only its first ``writes`` writes, as an operator does that is killed midway."""
+        made = 0
+
+        def may() -> bool:
+            nonlocal made
+            made += 1
+            return writes is None or made <= writes
+
+        for obj in [*outcome.create, *outcome.apply]:
+            key = (obj["kind"], obj["metadata"]["name"])
+            if key not in self.objects and may():
+                self.put(obj)
+        for ref in outcome.delete:
+            if (ref.kind, ref.name) in self.objects and may():
+                self.delete_job(ref.name)
+        if writes is None:
+            self.notes += [note for note in outcome.notes if note not in self.notes]
+        status = json.loads(json.dumps(outcome.status, default=dict))
+        wanted = without_nulls(status)
+        if status is not None and wanted != self.obj.get("status") and may():
+            self.obj["status"] = wanted
+        return made
+
+    def delete_job(self, name: str) -> None:
+        del self.objects["Job", name]
+        for pod in self.all("Pod"):
+            if pod["metadata"]["labels"][job_state.JOB_NAME_LABEL] == name:
+                del self.objects["Pod", pod["metadata"]["name"]]
+
+    def settle(self) -> int:
+        """Plan and carry out until nothing is left to write; how many writes that took."""
+        total = 0
+        for _ in range(20):
+            made = self.carry_out(self.plan())
+            total += made
+            if not made:
+                return total
+        raise AssertionError(f"never at rest: {self.plan()}")
+
+    def wait(self, seconds: float) -> int:
+        self.now += timedelta(seconds=seconds)
+        return self.settle()
+
+    def finish(
+        self, job: str, message: str = "", code: int = 0, container: str = "", reason: str = "BackoffLimitExceeded"
+    ) -> None:
+        """End a Job and its pods; rank 0 leaves this termination message."""
+        obj = self.objects["Job", job]
+        template = obj["spec"]["template"]
+        container = container or template["spec"]["containers"][0]["name"]
+        ended = {"exitCode": code, "message": message, "finishedAt": conditions.timestamp(self.now)}
+        for index in range(obj["spec"].get("completions", 1)):
+            self.put(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": f"{job}-{index}",
+                        "labels": {**template["metadata"]["labels"], job_state.JOB_NAME_LABEL: job},
+                        "annotations": {job_state.COMPLETION_INDEX: str(index)},
+                    },
+                    "status": {
+                        "phase": "Failed" if code else "Succeeded",
+                        "containerStatuses": [{"name": container, "image": "i", "state": {"terminated": ended}}],
+                    },
+                }
+            )
+        type_ = "Failed" if code or reason != "BackoffLimitExceeded" else "Complete"
+        moment = conditions.timestamp(self.now)
+        said = {"reason": reason, "message": "said the Job controller"} if type_ == "Failed" else {}
+        obj["status"] = {"conditions": [{"type": type_, "status": "True", "lastTransitionTime": moment, **said}]}
+
+    def plan(self) -> Outcome:
+        return self._plan_training() if self.obj["kind"] == "TrainingJob" else self._plan_version()
+
+    def _plan_training(self) -> Outcome:
+        jobs, pods = self.all("Job"), self.all("Pod")
+        attempts = {
+            step["name"]: steps.Attempt(
+                self.job(step["jobName"]), job_state.pods_of(step["jobName"], pods), self.trouble
+            )
+            for step in self.status.get("steps", ())
+            if step["phase"] != "Succeeded" and step.get("jobName")
+        }
+        version = self.objects.get(("ModelVersion", self.obj["spec"]["output"]["modelVersionName"]))
+        observed = training_job.Observed(attempts, jobs, version, self.refusals)
+        return training_job.plan(self.obj, observed, INSTALLATION, self.now)
+
+    def _plan_version(self) -> Outcome:
+        job_name = verification.job_name(self.name[1], model_version.latest_attempt(self.obj))
+        observed = model_version.Observed(
+            job=self.job(job_name),
+            pods=job_state.pods_of(job_name, self.all("Pod")),
+            trouble=self.trouble,
+            deployments=self.all("EdgeDeployment"),
+            siblings=[
+                model_version.ModelVersionSpec.model_validate(other["spec"])
+                for other in self.all("ModelVersion")
+                if other is not self.obj
+            ],
+            refusals=self.refusals,
+        )
+        return model_version.plan(self.obj, observed, INSTALLATION, self.now)
+
+
+def without_nulls(value: Any) -> Any:
+    """As the API server stores it."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def step(name: str, *after: str, **fields: Any) -> Object:
+    body: Object = {"name": name, **({} if "trainer" in fields else {"image": "registry.example/step:1"}), **fields}
+    return {**body, "dependsOn": [{"name": each, "status": "Complete"} for each in after]} if after else body
+
+
+def job(*steps_: Object, **spec: Any) -> Object:
+    """A TrainingJob as the API server stores it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "TrainingJob",
+        "metadata": {"name": "nightly", "uid": "0a1b2c3d-0000-4000-8000-000000000000"},
+        "spec": {
+            "model": "m",
+            "version": "1.0.0",
+            "suspend": False,
+            "backoffLimit": 3,
+            **({"steps": list(steps_)} if steps_ else {}),
+            "output": {"storageUri": "s3://models/m", "modelVersionName": "m-1-0-0", "secretRef": {"name": "store"}},
+            **spec,
+        },
+    }
+
+
+def artifact(name: str = "fp32", **fields: Any) -> Object:
+    return {
+        "name": name,
+        "uri": f"s3://models/m/{name}.onnx",
+        "sha256": DIGEST,
+        "sizeBytes": 1000,
+        "format": "onnx",
+        "precision": "fp32",
+        **fields,
+    }
+
+
+def report(artifacts: tuple[Object, ...] = (), **metrics: str) -> str:
+    """The termination message of a step that did its work."""
+    body = {"uri": "s3://models/m/results.json", "sha256": DIGEST, "metrics": metrics, "artifacts": list(artifacts)}
+    return json.dumps(body)
+
+
+def version(number: str = "1.0.0", artifacts: tuple[Object, ...] = (), **spec: Any) -> Object:
+    """A ModelVersion as the API server stores it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": {"name": f"m-{number.replace('.', '-')}"},
+        "spec": {"model": "m", "version": number, "artifacts": list(artifacts) or [artifact()], **spec},
+    }
+
+
+def verified(*files: Object) -> str:
+    """The termination message of ``verify``."""
+    return json.dumps({"artifacts": list(files) or [{"name": "fp32", "verified": True, "sizeBytes": 1000}]})

@@ -1,0 +1,177 @@
+"""The Job of a step: what its pods are told, where they run, and how they find each other."""
+
+import json
+from typing import Any
+
+import pytest
+
+from modelfleet.api.training_job import TrainingJobSpec
+from modelfleet.plan import dag, registration, step_job
+from tests.unit.job_world import COMMIT, DIGEST, INSTALLATION, World, job, step
+
+TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2, "numProcPerNode": 4}
+
+
+def built(obj: dict[str, Any], attempt: int = 1) -> dict[str, Any]:
+    """The Job of the first step."""
+    obj = World(obj).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    return step_job.job(obj, spec, dag.steps_of(spec)[0], attempt, {}, INSTALLATION)
+
+
+def pod(obj: dict[str, Any], attempt: int = 1) -> dict[str, Any]:
+    return dict(built(obj, attempt)["spec"]["template"]["spec"])
+
+
+def environment(spec: dict[str, Any]) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in spec["containers"][0]["env"]}
+
+
+def test_torchrun_finds_rank_zero_of_its_own_attempt() -> None:
+    made = built(job(trainer=TRAINER), attempt=2)
+    assert made["metadata"]["name"] == "nightly-train-2"
+    assert (made["spec"]["completions"], made["spec"]["parallelism"], made["spec"]["backoffLimit"]) == (2, 2, 0)
+    variables = environment(made["spec"]["template"]["spec"])
+    assert {name: value for name, value in variables.items() if name.startswith("PET_")} == {
+        "PET_NODE_RANK": {
+            "fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}
+        },
+        "PET_NNODES": "2",
+        "PET_NPROC_PER_NODE": "4",
+        "PET_MASTER_ADDR": "nightly-train-2-0.nightly-training",
+        "PET_MASTER_PORT": "29500",
+        "PET_RDZV_BACKEND": "static",
+        "PET_RDZV_ID": "nightly-train-2",
+    }
+    assert made["spec"]["template"]["spec"]["subdomain"] == "nightly-training"
+    service = step_job.service(World(job(trainer=TRAINER)).obj)
+    assert service["metadata"]["name"] == "nightly-training"
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_plain_ranks_and_addresses() -> None:
+    variables = environment(pod(job(trainer=TRAINER | {"framework": "plain"})))
+    assert not any(name.startswith("PET_") for name in variables)
+    assert variables["MASTER_ADDR"] == "nightly-train-1-0.nightly-training"
+    assert (variables["NNODES"], variables["WORLD_SIZE"]) == ("2", "8")
+
+
+def test_one_node_needs_no_service() -> None:
+    spec = pod(job(trainer=TRAINER | {"numNodes": 1}))
+    assert environment(spec)["PET_MASTER_ADDR"] == "localhost"
+    assert "subdomain" not in spec
+
+
+def test_the_users_variables_win_but_not_over_the_order() -> None:
+    theirs = [{"name": "PET_RDZV_BACKEND", "value": "c10d"}, {"name": "HOME", "value": "/workspace"}]
+    spec = pod(job(trainer=TRAINER | {"env": theirs}))
+    listed = [each["name"] for each in spec["containers"][0]["env"]]
+    assert len(listed) == len(set(listed))
+    assert environment(spec)["PET_RDZV_BACKEND"] == "c10d"
+    assert environment(spec)["HOME"] == "/workspace"
+    assert listed[0] == "MODELFLEET_ORDER"
+
+
+def test_an_order_says_where_each_attempt_writes_and_what_it_was_built_from() -> None:
+    git = {"repository": "https://git.example/defect", "revision": COMMIT}
+    spec = pod(job(step("train"), source={"git": git}), attempt=3)
+    order = json.loads(environment(spec)["MODELFLEET_ORDER"])
+    assert order["outputUri"] == "s3://models/m/nightly-0a1b2c3d/train/3"
+    assert order["credentialsPath"] == "/var/run/modelfleet/credentials/store"
+    assert (order["model"], order["version"], order["step"], order["attempt"]) == ("m", "1.0.0", "train", 3)
+    assert environment(spec)["GIT_COMMIT"] == COMMIT
+    assert environment(spec)["HOME"] == "/tmp"
+
+
+def test_the_dataset_is_brought_to_the_first_steps_only() -> None:
+    dataset = {"storageUri": "https://data.example/d.npz?x=1", "digest": f"sha256:{DIGEST}", "secretRef": {"name": "d"}}
+    obj = World(job(step("a"), step("b", "a"), initializer={"dataset": dataset})).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    first, second = (
+        step_job.job(obj, spec, each, 1, {}, INSTALLATION)["spec"]["template"]["spec"] for each in spec.steps
+    )
+    (fetch,) = first["initContainers"]
+    assert fetch["image"] == INSTALLATION.runtime_image
+    order = json.loads(fetch["env"][0]["value"])
+    assert order["files"][0] == {
+        "name": "dataset",
+        "uri": "https://data.example/d.npz?x=1",
+        "sha256": DIGEST,
+        "credentialsPath": "/var/run/modelfleet/credentials/d",
+        "path": "/workspace/dataset/d.npz",
+    }
+    assert json.loads(environment(first)["MODELFLEET_ORDER"])["datasetPath"] == "/workspace/dataset"
+    assert "initContainers" not in second
+    assert "datasetPath" not in json.loads(environment(second)["MODELFLEET_ORDER"])
+    # The dataset's Secret is fetch's; the step's own code does not see it.
+    mounted = [mount["mountPath"] for mount in first["containers"][0]["volumeMounts"]]
+    assert "/var/run/modelfleet/credentials/d" not in mounted
+
+
+def test_a_users_image_runs_under_the_same_rules_as_ours() -> None:
+    spec = pod(job(trainer=TRAINER, imagePullSecrets=[{"name": "registry"}]))
+    container = spec["containers"][0]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsUser"] == 65532
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert {"name": "shared-memory", "emptyDir": {"medium": "Memory"}} in spec["volumes"]
+    assert spec["restartPolicy"] == "Never"
+
+
+def test_a_node_pool_gives_selector_and_tolerations_and_the_job_adds_its_own() -> None:
+    toleration = {"key": "extra", "operator": "Exists"}
+    spec = pod(job(step("train"), nodePool="cuda", nodeSelector={"zone": "a"}, tolerations=[toleration]))
+    assert spec["nodeSelector"] == {"pool": "cuda", "zone": "a"}
+    assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}, toleration]
+    assert "nodeSelector" not in pod(job(step("train")))
+
+
+def test_resources_and_words_reach_the_container() -> None:
+    resources = {"limits": {"nvidia.com/gpu": 2, "memory": "64Gi"}}
+    container = pod(job(trainer=TRAINER | {"resourcesPerNode": resources, "args": ["--epochs", "1"]}))["containers"][0]
+    assert container["resources"] == resources
+    assert (container["command"], container["args"]) == (["torchrun", "train.py"], ["--epochs", "1"])
+
+
+@pytest.mark.parametrize("attempt", [1, 99, 100_000])
+def test_names_leave_room_for_the_rank(attempt: int) -> None:
+    name = step_job.job_name("n" * 40, "s" * 15, attempt)
+    assert len(f"{name}-63") <= 63
+    assert name != step_job.job_name("n" * 40, "s" * 15, attempt + 1)
+
+
+def test_the_hash_of_a_spec_is_pinned_and_passes_over_suspension_and_defaults() -> None:
+    def hashed(**spec: Any) -> str:
+        return registration.spec_hash(TrainingJobSpec.model_validate(job(step("train"), **spec)["spec"]))
+
+    assert hashed() == "sha256:PINNED"
+    assert hashed(suspend=True) == hashed()
+    assert hashed(backoffLimit=3) == hashed()
+    assert hashed(tolerations=[]) == hashed()
+    assert hashed(backoffLimit=4) != hashed()
+    assert hashed(version="1.0.1", output=job()["spec"]["output"] | {"modelVersionName": "m-1-0-1"}) != hashed()
+
+
+def test_a_version_carries_where_it_came_from() -> None:
+    git = {"repository": "https://git.example/defect", "revision": COMMIT}
+    dataset = {"storageUri": "s3://data/d.npz", "digest": f"sha256:{DIGEST}"}
+    obj = World(job(step("train"), source={"git": git}, initializer={"dataset": dataset})).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    made = registration.model_version(obj, spec, {}, [])
+    assert made["spec"]["lineage"] == {
+        "git": git,
+        "dataset": {"uri": "s3://data/d.npz", "sha256": DIGEST},
+        "trainingJob": {
+            "name": "nightly",
+            "uid": obj["metadata"]["uid"],
+            "specHash": registration.spec_hash(spec),
+        },
+    }
+    assert made["metadata"]["labels"] == {"modelfleet.dev/training-job": "nightly"}
