@@ -17,9 +17,9 @@ ARTIFACT = """
 import pathlib
 from modelfleet.runtime import train
 step = train.step()
-path = pathlib.Path("/tmp/model.bin")
+path = pathlib.Path("/tmp/model.onnx")
 path.write_bytes(b"weights of " + step.order.version.encode())
-step.save_artifact("raw", path, format="other", precision="fp32")
+step.save_artifact("raw", path, format="onnx", precision="fp32")
 step.finish(metrics={"accuracy": 0.95})
 """
 """A step script that writes an artifact and reports an accuracy."""
@@ -39,7 +39,7 @@ def artifact(files: Files, path: str, data: bytes, name: str = "raw", **fields: 
         "uri": uri,
         "sha256": hashlib.sha256(data).hexdigest(),
         "sizeBytes": len(data),
-        "format": "other",
+        "format": "onnx",
         "precision": "fp32",
         "credentialsSecretRef": {"name": "store"},
         **fields,

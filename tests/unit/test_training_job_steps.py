@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modelfleet.api.training_job import TrainingJobSpec
-from modelfleet.plan import dag, registration, step_job
+from modelfleet.plan import dag, pods, registration, step_job
 from tests.unit.job_world import COMMIT, DIGEST, INSTALLATION, World, job, step
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2, "numProcPerNode": 4}
@@ -82,7 +82,7 @@ def test_an_order_says_where_each_attempt_writes_and_what_it_was_built_from() ->
     assert order["credentialsPath"] == "/var/run/modelfleet/credentials/store"
     assert (order["model"], order["version"], order["step"], order["attempt"]) == ("m", "1.0.0", "train", 3)
     assert environment(spec)["GIT_COMMIT"] == COMMIT
-    assert environment(spec)["HOME"] == "/tmp"
+    assert environment(spec)["HOME"] == pods.TMP_MOUNT["mountPath"]
 
 
 def test_the_dataset_is_brought_to_the_first_steps_only() -> None:
@@ -134,7 +134,7 @@ def test_a_node_pool_gives_selector_and_tolerations_and_the_job_adds_its_own() -
 
 
 def test_resources_and_words_reach_the_container() -> None:
-    resources = {"limits": {"nvidia.com/gpu": 2, "memory": "64Gi"}}
+    resources = {"limits": {"nvidia.com/gpu": "2", "memory": "64Gi"}}
     container = pod(job(trainer=TRAINER | {"resourcesPerNode": resources, "args": ["--epochs", "1"]}))["containers"][0]
     assert container["resources"] == resources
     assert (container["command"], container["args"]) == (["torchrun", "train.py"], ["--epochs", "1"])
@@ -151,7 +151,7 @@ def test_the_hash_of_a_spec_is_pinned_and_passes_over_suspension_and_defaults() 
     def hashed(**spec: Any) -> str:
         return registration.spec_hash(TrainingJobSpec.model_validate(job(step("train"), **spec)["spec"]))
 
-    assert hashed() == "sha256:PINNED"
+    assert hashed() == "sha256:29ca956dc78c06aa702ab40924280e89042d35ab64ebea5ba65dc8c1c77eafd7"
     assert hashed(suspend=True) == hashed()
     assert hashed(backoffLimit=3) == hashed()
     assert hashed(tolerations=[]) == hashed()

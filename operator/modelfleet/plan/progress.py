@@ -131,13 +131,13 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
     """After an attempt that came to nothing: fail for good, wait for the next attempt's time, or start it."""
     attempt, setting = int(before["attempt"]), progress.setting
     what = f"attempt {attempt} of step {step.name}: {over.message}"
-    if before.get("phase") == "Running" and not setting.spec.suspend:
-        progress.notes.append(Note("Warning", "StepFailed" if over.kind != "Lost" else over.reason, what))
     exhausted = over.kind == "Failed" and progress.restarts >= setting.spec.backoff_limit
     if exhausted or over.kind == "Final":
         limit = f" (backoffLimit {setting.spec.backoff_limit} is used up)" if exhausted else ""
         progress.failure = progress.failure or Halt(over.reason, f"step {step.name}{limit}: {over.message}")
         return _status(step, "Failed", attempt, before.get("jobName"), over.message)
+    if before.get("phase") == "Running" and not setting.spec.suspend:
+        progress.notes.append(Note("Warning", "StepFailed" if over.kind == "Failed" else over.reason, what))
     due = over.at + backoff.delay(attempt) if over.at is not None else setting.now
     if setting.now < due:
         progress.due.append(backoff.seconds_until(due, setting.now))

@@ -133,7 +133,7 @@ class Line:
             status = deployment.get("status", {})
             return status.get("observedGeneration") == deployment["metadata"]["generation"] and reached(status)
 
-        return dict(self.kubectl.wait_for("edgedeployment", "line", seen)["status"])
+        return dict(self.kubectl.wait_for("edgedeployment", "line", seen, timeout=60)["status"])
 
     def until_healthy(self, version: str) -> RawObject:
         name = objects.name_of("m", version)

@@ -203,7 +203,7 @@ def wait_for_pods(line: Line, version: str) -> list[RawObject]:
         found[:] = [pod for pod in pods if pod["spec"].get("nodeName")]
         return bool(found)
 
-    line.kubectl.wait_for("edgedeployment", "line", there)
+    line.kubectl.wait_for("edgedeployment", "line", there, timeout=60)
     return found
 
 

@@ -1,0 +1,205 @@
+"""A control plane without nodes, the operator in this process, and tests that play the kubelet.
+
+All else is real: API server, Job controller, scheduler, quotas, garbage collection. A test says what became of a pod
+by writing the status that a kubelet would.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.kubectl import Kubectl
+from modelfleet import application
+from modelfleet.plan import job_state
+from modelfleet.reconcile import model_version as versions
+from modelfleet.reconcile import training_job as training
+from modelfleet.settings import Settings
+from tests.objects import RawObject
+from tests.plane import Plane, control_plane_without_nodes
+from tests.replicas import QUICK, nothing_to_do
+
+CRDS = Path(__file__).parents[3] / "crds"
+DIGEST = "77aa" * 16
+
+
+@dataclass
+class Operator:
+    """The operator in a thread of its own; it can be stopped and started at any time."""
+
+    plane: Plane
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    thread: threading.Thread | None = None
+    problem: BaseException | None = None
+
+    def start(self) -> None:
+        self.loop, self.stopping = asyncio.new_event_loop(), asyncio.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        if self.thread is not None:
+            self.loop.call_soon_threadsafe(self.stopping.set)
+            self.thread.join()
+            self.thread = None
+        assert self.problem is None, self.problem
+
+    def writes(self) -> list[RawObject]:
+        """Its write requests so far, its Lease's apart, from the audit log."""
+        lines = self.plane.audit_log.read_text().splitlines()
+        requests = [json.loads(line) for line in lines if "modelfleet-operator/" in line and "/leases" not in line]
+        return [each for each in requests if each["verb"] not in ("get", "list", "watch")]
+
+    def _run(self) -> None:
+        settings = Settings(
+            installation_name="training",
+            namespace="default",
+            runtime_image="modelfleet/runtime:none",
+            http_host="127.0.0.1",
+            http_port=0,
+            lease=QUICK,
+        )
+        reconcilers = {
+            "ModelVersion": versions.reconcile,
+            "TrainingJob": training.reconcile,
+            "EdgeDeployment": nothing_to_do,
+        }
+
+        async def operate() -> None:
+            replica = await application.build(settings, reconcilers)
+            await replica.run(self.stopping)
+
+        try:
+            self.loop.run_until_complete(operate())
+        except Exception as error:
+            self.problem = error
+        finally:
+            self.loop.close()
+
+
+@pytest.fixture(scope="session")
+def workshop(say: Callable[[str], None]) -> Iterator[Plane]:
+    with control_plane_without_nodes(f"training-{os.getpid()}") as up:
+        up.kubectl("apply", "-f", str(CRDS))
+        up.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        say("ran on: an API server, controllers and a scheduler without nodes")
+        yield up
+
+
+@pytest.fixture(scope="session")
+def operator(workshop: Plane) -> Iterator[Operator]:
+    before = os.environ.get("KUBECONFIG")
+    os.environ["KUBECONFIG"] = str(workshop.kubeconfig)
+    up = Operator(workshop)
+    up.start()
+    try:
+        yield up
+    finally:
+        up.stop()
+        if before is None:
+            del os.environ["KUBECONFIG"]
+        else:
+            os.environ["KUBECONFIG"] = before
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A namespace of the test's own, where the operator works and the test is the kubelet."""
+
+    kubectl: Kubectl
+    operator: Operator
+
+    def until(self, kind: str, name: str, reached: Callable[[RawObject], Any]) -> RawObject:
+        return self.kubectl.wait_for(kind, name, reached, timeout=60)
+
+    def job(self, name: str) -> RawObject:
+        """The Job, once it is there and has its pods."""
+        return self.until("job", name, lambda job: job.get("status", {}).get("active") == job["spec"]["completions"])
+
+    def finish(self, job: str, message: str = "", code: int = 0, container: str = "") -> None:
+        """End all pods of a Job; rank 0 leaves this termination message."""
+        template = self.job(job)["spec"]["template"]["spec"]
+        for pod in self.pods(job):
+            rank = pod["metadata"].get("annotations", {}).get(job_state.COMPLETION_INDEX, "0")
+            ended = {"exitCode": code, "message": message if rank == "0" else "", "reason": "Error" if code else ""}
+            name = container or template["containers"][0]["name"]
+            self.say(pod, "Failed" if code else "Succeeded", name, {"terminated": ended})
+
+    def pods(self, job: str) -> list[RawObject]:
+        return self.kubectl.list("pods", f"{job_state.JOB_NAME_LABEL}={job}")
+
+    def say(self, pod: RawObject, phase: str, container: str, state: RawObject) -> None:
+        """Write the status of a pod with one container in this state."""
+        status = {"name": container, "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+        key = "initContainerStatuses" if container == job_state.FETCH else "containerStatuses"
+        patch = json.dumps({"status": {"phase": phase, key: [status]}})
+        self.kubectl(
+            "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}"
+        )
+
+    def events(self, name: str) -> set[str]:
+        items = self.kubectl.list("events.events.k8s.io")
+        return {each["reason"] for each in items if each["regarding"]["name"] == name}
+
+
+@pytest.fixture
+def bench(workshop: Plane, operator: Operator, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    name = f"bench-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]}"
+    workshop.kubectl("create", "namespace", name)
+    yield Bench(workshop.kubectl.within(name), operator)
+    workshop.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def artifact(name: str = "fp32", **fields: Any) -> RawObject:
+    return {
+        "name": name,
+        "uri": f"s3://models/m/{name}.onnx",
+        "sha256": DIGEST,
+        "sizeBytes": 1000,
+        "format": "onnx",
+        "precision": "fp32",
+        **fields,
+    }
+
+
+def report(*artifacts: RawObject, **metrics: str) -> str:
+    """The termination message of a step that did its work."""
+    body = {"uri": "s3://models/m/results.json", "sha256": DIGEST, "metrics": metrics, "artifacts": artifacts}
+    return json.dumps(body)
+
+
+def found(**file: Any) -> str:
+    """The termination message of ``verify`` about the one artifact."""
+    return json.dumps({"artifacts": [{"name": "fp32", "verified": True, "sizeBytes": 1000, **file}]})
+
+
+def step(name: str, *after: str, **fields: Any) -> RawObject:
+    body = {"name": name, **({} if "trainer" in fields else {"image": "registry.example/step:1"}), **fields}
+    return {**body, "dependsOn": [{"name": each} for each in after]} if after else body
+
+
+def training_job(*steps: RawObject, **spec: Any) -> RawObject:
+    output = {"storageUri": "s3://models/m", "modelVersionName": "m-1-0-0", "secretRef": {"name": "store"}}
+    return {
+        "apiVersion": "modelfleet.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "nightly"},
+        "spec": {"model": "m", "version": "1.0.0", "steps": list(steps), "output": output, **spec},
+    }
+
+
+def model_version(*artifacts: RawObject, version: str = "1.0.0", **spec: Any) -> RawObject:
+    return {
+        "apiVersion": "modelfleet.dev/v1alpha1",
+        "kind": "ModelVersion",
+        "metadata": {"name": f"m-{version.replace('.', '-')}"},
+        "spec": {"model": "m", "version": version, "artifacts": list(artifacts) or [artifact()], **spec},
+    }
