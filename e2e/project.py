@@ -122,3 +122,24 @@ def edge_deployment(namespace: str, model_version: str) -> RawObject:
     deployment["metadata"]["namespace"] = namespace
     deployment["spec"]["modelVersion"] = model_version
     return deployment
+
+
+def model_version(files: Files, path: str, data: bytes, model: str, version: str) -> RawObject:
+    """A ModelVersion with one ONNX artifact of these bytes, put into the store."""
+    uri = files.uri(path)
+    files.write(uri, data)
+    artifact = {
+        "name": "fp32",
+        "uri": uri,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "sizeBytes": len(data),
+        "format": "onnx",
+        "precision": "fp32",
+        "credentialsSecretRef": {"name": "store"},
+    }
+    return {
+        "apiVersion": "modelfleet.dev/v1alpha1",
+        "kind": "ModelVersion",
+        "metadata": {"name": f"{model}-{version.replace('.', '-')}"},
+        "spec": {"model": model, "version": version, "artifacts": [artifact]},
+    }

@@ -4,7 +4,7 @@ Why not ``kubernetes.aio.leaderelection``: it (37.0) measures with the wall cloc
 times without a zone and a ``leaseDurationSeconds`` that is a string; overwrites without a resourceVersion of what it
 judged; lets an unexpected exception end the election; keeps the Lease when it stops, so that every upgrade waits for
 it to expire; and has no way to ask "may I write now?" before each write. This module follows client-go instead:
-expiry is judged by how long *we* have seen the record unchanged, on the monotonic clock; every write is guarded by
+expiry is judged by how long *we* have seen the record unchanged, on the clock since boot; every write is guarded by
 resourceVersion; the Lease is released on stop.
 """
 
@@ -46,7 +46,7 @@ class Lease:
         name: str,
         identity: str,
         timing: Timing,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.identity = identity
         self._connection = connection
@@ -54,7 +54,7 @@ class Lease:
         self._collection = KIND.path(namespace)
         self._metadata = {"namespace": namespace, "name": name}
         self._timing = timing
-        self._clock = clock
+        self._clock = clock or _since_boot
         self._renewed: float | None = None
         self._record: RawObject | None = None
         """The Lease as our last renewal left it; saves a read a renewal."""
@@ -114,6 +114,7 @@ class Lease:
             elif self._may_take(lease):
                 self._record = await self._put(self._taken(lease), limit=self._timing.renew_deadline / 2)
             else:
+                self._renewed = None
                 return False
         except ApiError as error:
             self._record = None
@@ -130,6 +131,8 @@ class Lease:
             return True
         version = lease["metadata"]["resourceVersion"]
         if version != self._seen[0]:
+            if not self._seen[0]:
+                logger.info("%s stands by, %s leads", self.identity, holder)
             self._seen = (version, self._clock())
         return self._clock() >= self._seen[1] + float(spec.get("leaseDurationSeconds") or self._timing.duration)
 
@@ -168,6 +171,11 @@ class Lease:
                 "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (0 if ours else 1),
             },
         }
+
+
+def _since_boot() -> float:
+    """Seconds that go on while the machine is suspended (where there is such a clock), as the Lease does."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _now() -> str:

@@ -86,11 +86,8 @@ def _alias_facts(obj: RawObject | None) -> Any:
 
 def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
     """The ModelVersions it uses or used, when that changed."""
-    facts = [
-        (versions_of(form), (form.get("status") or {}).get("phase")) if form is not None else None
-        for form in (before, after)
-    ]
-    if facts[0] != facts[1]:
+    roles = [_versions_by_role(form) if form is not None else None for form in (before, after)]
+    if roles[0] != roles[1]:
         for form in filter(None, (before, after)):
             for name in versions_of(form):
                 yield Key("ModelVersion", form["metadata"]["namespace"], name)
@@ -98,10 +95,14 @@ def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> It
 
 def versions_of(deployment: Mapping[str, Any]) -> frozenset[str]:
     """The names of the ModelVersions that an EdgeDeployment asks for, serves, or is moving to."""
+    return frozenset(name for name in _versions_by_role(deployment) if name)
+
+
+def _versions_by_role(deployment: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """What it asks for, what it serves, and what it is moving to."""
     status = deployment.get("status") or {}
-    named = [deployment["spec"].get("modelVersion")]
-    named += [(status.get(role) or {}).get("modelVersion") for role in ("stable", "candidate")]
-    return frozenset(name for name in named if name)
+    held = [(status.get(role) or {}).get("modelVersion") for role in ("stable", "candidate")]
+    return deployment["spec"].get("modelVersion"), *held
 
 
 def _of_node(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:

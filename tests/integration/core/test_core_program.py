@@ -44,6 +44,7 @@ def config(tmp_path: Path, space: str) -> Path:
                 "httpHost": "127.0.0.1",
                 "httpPort": 0,
                 "logFormat": "json",
+                "lease": {"durationSeconds": 3, "renewDeadlineSeconds": 2, "retryPeriodSeconds": 0.5},
             }
         )
     )
@@ -74,6 +75,37 @@ def test_sigterm_ends_it_cleanly_and_gives_the_lease_up(
     lease = kubectl.get("lease", "modelfleet")
     assert lease is not None
     assert lease["spec"].get("holderIdentity", "") == ""
+
+
+def test_a_leader_that_froze_finds_another_one_in_its_place(
+    program: "subprocess.Popen[str]", config: Path, plane: Plane, space: str
+) -> None:
+    kubectl = plane.kubectl.within(space)
+
+    def led_by_other_than(holder: str) -> str:
+        """The holder, once it is somebody else."""
+        lease = kubectl.wait_for(
+            "lease", "modelfleet", lambda obj: obj["spec"].get("holderIdentity", "") not in ("", holder), timeout=60
+        )
+        found: str = lease["spec"]["holderIdentity"]
+        return found
+
+    first = led_by_other_than("")
+    other = start(config, plane)
+    try:
+        program.send_signal(signal.SIGSTOP)
+        second = led_by_other_than(first)
+        program.send_signal(signal.SIGCONT)
+        kubectl.apply(deployment(space))
+        kubectl.wait_for("edgedeployment", "a", lambda obj: obj.get("status", {}).get("conditions"), timeout=60)
+        assert program.poll() is None
+        other.send_signal(signal.SIGTERM)
+        assert led_by_other_than(second) == first
+        other.communicate(timeout=60)
+        assert other.returncode == 0
+    finally:
+        other.kill()
+        other.communicate()
 
 
 def test_unusable_settings_are_named(config: Path, plane: Plane) -> None:

@@ -185,4 +185,4 @@ def line(fleet: Cluster, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         yield up
     finally:
         up.operator.stop()
-        fleet.kubectl("delete", "namespace", namespace, "--wait=true")
+        fleet.kubectl("delete", "namespace", namespace, "--wait=false")

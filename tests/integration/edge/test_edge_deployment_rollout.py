@@ -1,6 +1,7 @@
 """Rollouts over simulated gateways: a real API server, real controllers, 200 nodes in three pools."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -155,26 +156,28 @@ def test_a_quota_that_refuses_the_pods_is_told_of(line: Line) -> None:
 
 def test_nothing_is_left_of_a_deleted_deployment(other_line: Line) -> None:
     line = other_line
-    line.kubectl("delete", "edgedeployment", "line", "--cascade=foreground", "--wait=true")
+    line.kubectl("delete", "edgedeployment", "line")
     kinds = "daemonsets,deployments,controllerrevisions,services,pods"
-    assert line.kubectl.list(kinds) == []
+    line.kubectl.wait_for("namespace", line.namespace, lambda _: line.kubectl.list(kinds) == [], timeout=60)
 
 
 HAND = "hand-played"
 
 
 @pytest.fixture
-def by_hand(line: Line) -> RawObject:
+def by_hand(line: Line) -> Iterator[RawObject]:
     """A gateway whose kubelet is the test."""
     node = gateways.node(gateways.POOLS[2], 9000, {"type": HAND, "site": HAND, "kubernetes.io/hostname": HAND})
     node["metadata"]["name"] = f"gw-{line.namespace}"
     line.cluster.gateways.add([node])
-    return node
+    yield node
+    line.kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
+    line.cluster.gateways.remove([node["metadata"]["name"]])
 
 
 def report(line: Line, version: str, fetch: RawObject | None) -> None:
     """Play the kubelet: the pod of this version is ready, or its fetch container ended as given."""
-    (pod,) = wait_for_pods(line, version)
+    pod = pod_of(line, version)
     condition = {"type": "Ready", "lastTransitionTime": "2026-11-21T00:00:00Z"}
     if fetch is None:
         serve = {
@@ -195,16 +198,27 @@ def report(line: Line, version: str, fetch: RawObject | None) -> None:
     line.patch_status("pod", pod["metadata"]["name"], status)
 
 
-def wait_for_pods(line: Line, version: str) -> list[RawObject]:
+def end(line: Line, version: str) -> None:
+    """Play the kubelet: the pod of this version, which is to go, has gone."""
+    pod = pod_of(line, version, terminating=True)
+    line.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+
+
+def pod_of(line: Line, version: str, *, terminating: bool = False) -> RawObject:
+    """Wait for the pod of this version, bound to its node, that is to go or is not."""
     found: list[RawObject] = []
 
     def there(_: RawObject) -> bool:
         pods = line.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
-        found[:] = [pod for pod in pods if pod["spec"].get("nodeName")]
+        found[:] = [
+            pod
+            for pod in pods
+            if pod["spec"].get("nodeName") and ("deletionTimestamp" in pod["metadata"]) == terminating
+        ]
         return bool(found)
 
     line.kubectl.wait_for("edgedeployment", "line", there, timeout=60)
-    return found
+    return found[0]
 
 
 def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, by_hand: RawObject) -> None:
@@ -216,9 +230,7 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
     line.until_healthy("1.0.0")
     line.edit(modelVersion="m-2-0-0")
     told = '{"file":"int8","reason":"HashMismatch","message":"the store has other bytes"}'
-    # The old pod ends as its kubelet says so.
-    (old,) = wait_for_pods(line, "1.0.0")
-    line.kubectl("delete", "pod", old["metadata"]["name"], "--grace-period=0", "--force")
+    end(line, "1.0.0")
     report(line, "2.0.0", {"exitCode": 1, "message": told})
     status = line.until(lambda status: status["counts"]["failed"] == 1)
     assert status["failures"] == [
@@ -235,8 +247,7 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
         "lastTransitionTime": "",
     }
     line.edit(modelVersion="m-1-0-0")
-    (bad,) = wait_for_pods(line, "2.0.0")
-    line.kubectl("delete", "pod", bad["metadata"]["name"], "--grace-period=0", "--force")
+    end(line, "2.0.0")
     report(line, "1.0.0", None)
     line.until_healthy("1.0.0")
     assert {"HashMismatch", "RolledBack"} <= set(line.events())

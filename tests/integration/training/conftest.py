@@ -145,6 +145,18 @@ class Bench:
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}"
         )
 
+    def bind(self, pod: RawObject) -> None:
+        """Put a pod on a node, as the scheduler would; there is none of that name."""
+        metadata = pod["metadata"]
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": metadata["name"]},
+            "target": {"kind": "Node", "name": "nowhere"},
+        }
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/binding"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+
     def events(self, name: str) -> set[str]:
         items = self.kubectl.list("events.events.k8s.io")
         return {each["reason"] for each in items if each["regarding"]["name"] == name}

@@ -93,11 +93,10 @@ def test_a_pod_that_is_drained_does_not_count_as_a_failure(bench: Bench) -> None
         "reason": "PreemptionByScheduler",
         "lastTransitionTime": "2026-11-21T00:00:00Z",
     }
-    patch = json.dumps({"status": {"conditions": [disrupted]}})
+    patch = json.dumps({"status": {"phase": "Failed", "conditions": [disrupted]}})
     bench.kubectl(
         "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=strategic", f"--patch={patch}"
     )
-    bench.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
     bench.job("nightly-train-2")
     observed = bench.until("trainingjob", "nightly", lambda job: job["status"]["attempt"] == 2)
     assert observed["status"]["restarts"] == 0

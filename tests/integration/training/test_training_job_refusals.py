@@ -28,8 +28,7 @@ def test_an_image_that_cannot_be_pulled(bench: Bench) -> None:
     bench.kubectl.apply(training_job(step("train")))
     bench.job("nightly-train-1")
     (pod,) = bench.pods("nightly-train-1")
-    scheduled = json.dumps({"status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}})
-    bench.kubectl("patch", "pod", pod["metadata"]["name"], "--subresource=status", f"--patch={scheduled}")
+    bench.bind(pod)
     bench.say(pod, "Pending", "train", {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})
     observed = bench.until(
         "trainingjob", "nightly", lambda job: condition(job, "Ready").get("reason") == "ImagePullFailed"
