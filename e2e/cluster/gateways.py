@@ -16,7 +16,7 @@ from e2e.cluster import programs
 from e2e.cluster.commands import Report
 from e2e.cluster.folders import Folder
 from e2e.cluster.processes import Processes
-from e2e.kubectl import Kubectl
+from e2e.kubectl import Kubectl, KubectlError
 
 PART = "kwok"
 STAGES = Path(__file__).with_name("stages.yaml")
@@ -197,14 +197,19 @@ class Gateways:
     def _report_pod_ready(self, pod: Mapping[str, Any]) -> None:
         """What a kubelet does on its return: the node controller had marked its pods not ready."""
         condition = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
-        self.kubectl.within(pod["metadata"]["namespace"])(
-            "patch",
-            "pod",
-            pod["metadata"]["name"],
-            "--subresource=status",
-            "--type=strategic",
-            f"--patch={json.dumps({'status': {'conditions': [condition]}})}",
-        )
+        try:
+            self.kubectl.within(pod["metadata"]["namespace"])(
+                "patch",
+                "pod",
+                pod["metadata"]["name"],
+                "--subresource=status",
+                "--type=strategic",
+                f"--patch={json.dumps({'status': {'conditions': [condition]}})}",
+            )
+        except KubectlError as error:
+            # What was to go while it was away goes as soon as it is back.
+            if "(NotFound)" not in str(error):
+                raise
 
     def _label(self, name: str, value: str) -> None:
         self.kubectl("label", "node", name, "--overwrite", f"type={value}")

@@ -107,24 +107,29 @@ class Application:
 
     async def _wait_for_kinds(self) -> None:
         """Return once the API server serves our kinds: kopf looks for them once, when it starts."""
-        path = f"/apis/{names.API_VERSION}"
-        wanted = {KINDS[kind].plural for kind in OWN_KINDS}
         told = ""
-        while True:
-            try:
-                answer = await self._connection.request("GET", path, kind="APIResourceList")
-            except ApiError as error:
-                problem = f"the API server does not serve {names.API_VERSION} yet: {error}"
-            else:
-                missing = wanted - {resource["name"] for resource in answer["resources"]}
-                if not missing:
-                    return
-                problem = f"the CustomResourceDefinitions of {', '.join(sorted(missing))} are missing"
+        while problem := await self._missing_kinds():
             self._schema_problem = problem
             if problem != told:
                 logger.warning("Waiting: %s", problem)
                 told = problem
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _missing_kinds(self) -> str:
+        """What is not served yet; empty when all is.
+
+        The list of groups is asked too: it follows a moment after the group itself, and is where kopf looks.
+        """
+        wanted = {KINDS[kind].plural for kind in OWN_KINDS}
+        try:
+            groups = await self._connection.request("GET", "/apis", kind="APIGroupList")
+            if names.GROUP not in {group["name"] for group in groups["groups"]}:
+                return f"the API server does not list the group {names.GROUP}: apply the chart's CRDs"
+            served = await self._connection.request("GET", f"/apis/{names.API_VERSION}", kind="APIResourceList")
+        except ApiError as error:
+            return f"the API server does not serve {names.API_VERSION} yet: {error}"
+        missing = wanted - {resource["name"] for resource in served["resources"]}
+        return f"the CustomResourceDefinitions of {', '.join(sorted(missing))} are missing" if missing else ""
 
     async def _fill(self) -> None:
         while not self._sync.filled.is_set():

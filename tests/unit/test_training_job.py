@@ -323,6 +323,7 @@ def test_a_job_created_suspended_starts_nothing() -> None:
 
 
 def test_the_deadline_ends_all_steps() -> None:
+    assert (World(job(step("a"), activeDeadlineSeconds=5)).plan().requeue_after or 0) <= 6
     world = begin(step("a"), step("b"), activeDeadlineSeconds=600)
     assert world.unfinished() == ["nightly-a-1", "nightly-b-1"]
     assert (world.plan().requeue_after or 0) <= 601

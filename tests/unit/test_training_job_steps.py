@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modelfleet.api.training_job import TrainingJobSpec
-from modelfleet.plan import dag, pods, registration, step_job
+from modelfleet.plan import dag, pods, registration, rendezvous, step_job
 from tests.unit.job_world import COMMIT, DIGEST, INSTALLATION, World, job, step
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2, "numProcPerNode": 4}
@@ -44,7 +44,7 @@ def test_torchrun_finds_rank_zero_of_its_own_attempt() -> None:
         "PET_RDZV_ID": "nightly-train-2",
     }
     assert made["spec"]["template"]["spec"]["subdomain"] == "nightly-training"
-    service = step_job.service(World(job(trainer=TRAINER)).obj)
+    service = rendezvous.service(World(job(trainer=TRAINER)).obj)
     assert service["metadata"]["name"] == "nightly-training"
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
@@ -142,9 +142,9 @@ def test_resources_and_words_reach_the_container() -> None:
 
 @pytest.mark.parametrize("attempt", [1, 99, 100_000])
 def test_names_leave_room_for_the_rank(attempt: int) -> None:
-    name = step_job.job_name("n" * 40, "s" * 15, attempt)
+    name = rendezvous.job_name("n" * 40, "s" * 15, attempt)
     assert len(f"{name}-63") <= 63
-    assert name != step_job.job_name("n" * 40, "s" * 15, attempt + 1)
+    assert name != rendezvous.job_name("n" * 40, "s" * 15, attempt + 1)
 
 
 def test_the_hash_of_a_spec_is_pinned_and_passes_over_suspension_and_defaults() -> None:

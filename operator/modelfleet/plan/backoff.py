@@ -6,6 +6,9 @@ from typing import Final
 FIRST_SECONDS: Final = 10
 LONGEST_SECONDS: Final = 600
 
+LOOK_AGAIN_SECONDS: Final = 30.0
+"""Between looks at something that does not start, and whose Events are not watched."""
+
 
 def delay(failures: int) -> timedelta:
     """The pause after the ``failures``-th failure in a row: 10 s, doubled each time, at most 10 minutes."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.plan import aliases, backoff, conditions, job_state, snapshot, stage, verification
@@ -11,9 +11,6 @@ from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.plan.refusal import Refusal
-
-LOOK_AGAIN_SECONDS: Final = 30.0
-"""Between looks at something that does not start, and whose Events are not watched."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def _start(
         message = f"the verifying Job was refused: {refusal.message}"
         condition = Condition("Verified", "Unknown", "JobRefused", message)
         began = (obj.get("status") or {}).get("verification", {}).get("lastAttemptTime")
-        return _Progress(condition, known, attempt - 1, began, requeue_after=LOOK_AGAIN_SECONDS)
+        return _Progress(condition, known, attempt - 1, began, requeue_after=backoff.LOOK_AGAIN_SECONDS)
     verified = failed or Condition("Verified", "Unknown", "Verifying", "the artifacts are being hashed in the cluster")
     return _Progress(verified, known, attempt, conditions.timestamp(now), create=(job,))
 
@@ -178,7 +175,7 @@ def _running(
 ) -> _Progress:
     """The attempt goes on: say why where it does not start; keep what the last one found."""
     trouble = job_state.trouble(observed.pods) or observed.trouble
-    look_again = LOOK_AGAIN_SECONDS if trouble is not None else None
+    look_again = backoff.LOOK_AGAIN_SECONDS if trouble is not None else None
     if observed.job is not None and trouble is None and not job_state.ready_count(observed.pods):
         look_again = job_state.QUIET_SECONDS + 1.0
     if trouble is not None:

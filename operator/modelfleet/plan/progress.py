@@ -7,17 +7,14 @@ two alone, and an attempt's Job has a fixed name: so a plan made twice starts no
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, job_state, step_job, steps
+from modelfleet.plan import backoff, conditions, job_state, rendezvous, step_job, steps
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
-
-LOOK_AGAIN_SECONDS: Final = 30.0
-"""Between looks at something that does not start, and whose Events are not watched."""
 
 StepStatus = dict[str, Any]
 """As ``status.steps[]`` has it."""
@@ -109,7 +106,7 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
     progress.pods_ready += running.ready
     progress.pods_wanted += running.wanted
     if running.ready < running.wanted:
-        progress.due.append(LOOK_AGAIN_SECONDS if running.trouble else job_state.QUIET_SECONDS + 1.0)
+        progress.due.append(backoff.LOOK_AGAIN_SECONDS if running.trouble else job_state.QUIET_SECONDS + 1.0)
     message = ""
     if running.trouble is not None:
         message = running.trouble.message
@@ -172,7 +169,7 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
             progress.failure = progress.failure or halt
             return _status(step, "Failed", message=halt.message)
         progress.blocked = halt
-        progress.due.append(LOOK_AGAIN_SECONDS)
+        progress.due.append(backoff.LOOK_AGAIN_SECONDS)
         return _status(step, "Pending", message=halt.message)
     progress.create.append(job)
     progress.due.append(job_state.QUIET_SECONDS + 1.0)
@@ -189,7 +186,7 @@ def _inputs(step: Step, progress: Progress) -> dict[str, wire.StepInput]:
 
 
 def _job_name(step: Step, attempt: int, progress: Progress) -> str:
-    return step_job.job_name(progress.setting.obj["metadata"]["name"], step.name, attempt)
+    return rendezvous.job_name(progress.setting.obj["metadata"]["name"], step.name, attempt)
 
 
 def _status(

@@ -1,4 +1,4 @@
-"""The Job of one attempt at a step, and the Service under which the pods of a distributed step find each other.
+"""The Job of one attempt at a step: what its pods run, where, and what they are told.
 
 An attempt is a create-only Indexed Job with ``backoffLimit: 0``: an Indexed Job that retries replaces one index, and
 a gang that lost a rank must begin again as a whole. The next attempt is another Job.
@@ -9,20 +9,14 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from modelfleet.api import names, wire
-from modelfleet.api.training_job import DatasetInitializer, Step, Trainer, TrainingJobSpec
-from modelfleet.plan import job_state, naming, pods
+from modelfleet.api.training_job import DatasetInitializer, Step, TrainingJobSpec
+from modelfleet.plan import job_state, naming, pods, rendezvous
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
-
-JOB_NAME_LENGTH: Final = 60
-"""Leaves room for ``-63``: a pod of an Indexed Job has the Job's name and its rank as host name, 63 at most."""
 
 WORKSPACE: Final = "/workspace"
 """Scratch space of a step; the dataset lies below it."""
 DATASET_PATH: Final = f"{WORKSPACE}/dataset"
-
-RENDEZVOUS_PORT: Final = 29500
-"""torchrun's default."""
 
 DISRUPTED: Final = "PodFailurePolicy"
 """Reason of the Failed condition of a Job that lost a pod to preemption, eviction or a drain."""
@@ -32,49 +26,11 @@ class UnknownNodePoolError(ValueError):
     """``nodePool`` names none of the installation's; the message lists those there are."""
 
 
-def job_name(training_job: str, step: str, attempt: int) -> str:
-    """Name of the Job of one attempt at a step."""
-    return naming.joined(training_job, step, str(attempt), limit=JOB_NAME_LENGTH)
-
-
 def output_uri(obj: Mapping[str, Any], spec: TrainingJobSpec, step: str, attempt: int) -> str:
     """The folder of this attempt alone. The uid is in it: a job created again never writes over a registered file."""
     metadata = obj["metadata"]
     own = f"{metadata['name']}-{metadata['uid'].split('-')[0]}"
     return f"{spec.output.storage_uri.rstrip('/')}/{own}/{step}/{attempt}"
-
-
-def service_name(training_job: str) -> str:
-    """Name of the headless Service of a training job; an EdgeDeployment of the same name has its own."""
-    return naming.joined(training_job, "training")
-
-
-def service(obj: RawObject) -> RawObject:
-    """The headless Service that gives each pod of the training job a name before it is ready."""
-    metadata = obj["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": service_name(metadata["name"]),
-            "namespace": metadata["namespace"],
-            "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.TRAINING_JOB_LABEL: metadata["name"]},
-            "ownerReferences": [naming.owner_reference(obj)],
-        },
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {names.TRAINING_JOB_LABEL: metadata["name"]},
-            "ports": [
-                {"name": "rendezvous", "port": RENDEZVOUS_PORT, "targetPort": RENDEZVOUS_PORT, "protocol": "TCP"}
-            ],
-        },
-    }
-
-
-def needs_service(step: Step) -> bool:
-    """Whether the step's pods have to find each other."""
-    return step.trainer is not None and step.trainer.num_nodes > 1
 
 
 def job(
@@ -99,7 +55,7 @@ def job(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": job_name(metadata["name"], step.name, attempt),
+            "name": rendezvous.job_name(metadata["name"], step.name, attempt),
             "namespace": metadata["namespace"],
             "labels": labels,
             "ownerReferences": [naming.owner_reference(obj)],
@@ -161,8 +117,8 @@ def _pod(
     }
     if dataset is not None:
         pod["initContainers"] = [_fetch(dataset, dataset_secret, workspace, installation)]
-    if needs_service(step):
-        pod["subdomain"] = service_name(obj["metadata"]["name"])
+    if rendezvous.is_needed(step):
+        pod["subdomain"] = rendezvous.service_name(obj["metadata"]["name"])
     return pod
 
 
@@ -205,30 +161,8 @@ def _environment(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int
         plain["GIT_COMMIT"] = spec.source.git.revision
     variables = [{"name": name, "value": value} for name, value in plain.items()]
     if step.trainer is not None:
-        variables += _rendezvous(step.trainer, obj["metadata"]["name"], step.name, attempt)
+        variables += rendezvous.variables(step.trainer, obj["metadata"]["name"], step.name, attempt)
     return variables
-
-
-def _rendezvous(trainer: Trainer, training_job: str, step: str, attempt: int) -> list[dict[str, Any]]:
-    """Where rank 0 is and who this pod is. torchrun takes each of its options from ``PET_<OPTION>``.
-
-    Source: ``torch.distributed.run`` (``argparse_util.env``); with the static backend and no endpoint it meets at
-    master address and port.
-    """
-    job = job_name(training_job, step, attempt)
-    master = f"{job}-0.{service_name(training_job)}" if trainer.num_nodes > 1 else "localhost"
-    counts = {"NNODES": trainer.num_nodes, "NPROC_PER_NODE": trainer.num_proc_per_node}
-    common = {**counts, "MASTER_ADDR": master, "MASTER_PORT": RENDEZVOUS_PORT}
-    prefix = "PET_" if trainer.framework == "torch" else ""
-    if trainer.framework == "torch":
-        common |= {"RDZV_BACKEND": "static", "RDZV_ID": job}
-    else:
-        common |= {"WORLD_SIZE": trainer.num_nodes * trainer.num_proc_per_node}
-    rank = {"fieldRef": {"fieldPath": f"metadata.annotations['{job_state.COMPLETION_INDEX}']"}}
-    return [
-        {"name": f"{prefix}NODE_RANK", "valueFrom": rank},
-        *({"name": f"{prefix}{name}", "value": str(value)} for name, value in common.items()),
-    ]
 
 
 def _fetch(

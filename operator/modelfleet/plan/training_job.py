@@ -12,7 +12,18 @@ from pydantic import ValidationError
 
 from modelfleet.api.model_version import ModelVersion
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, dag, gate, job_state, progress, registration, step_job, steps
+from modelfleet.plan import (
+    backoff,
+    conditions,
+    dag,
+    gate,
+    job_state,
+    progress,
+    registration,
+    rendezvous,
+    steps,
+    training_status,
+)
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, ObjectRef, Outcome, RawObject
 from modelfleet.plan.progress import Halt, Progress
@@ -40,15 +51,15 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
     """The writes for one TrainingJob, its status included."""
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:
-        return Outcome(delete=_unfinished(observed), status=_unchanged(obj, now))
+        return Outcome(delete=_unfinished(observed), status=training_status.unchanged(obj, now))
     spec = TrainingJobSpec.model_validate(obj["spec"])
     written = dag.steps_of(spec)
     try:
         order = dag.ordered(written)
     except dag.InvalidDagError as error:
-        report = Report("Failed", "InvalidDag", str(error), steps=[_not_run(step) for step in written])
+        report = Report("Failed", "InvalidDag", str(error), steps=[training_status.not_run(step) for step in written])
         return _end(obj, report, observed, now)
-    known = _known_steps(before, written)
+    known = training_status.known_steps(before, written)
     setting = progress.Setting(obj, spec, installation, observed.attempts, observed.refusals, now)
     made = progress.advance(order, setting)
     statuses = [made.statuses[step.name] for step in written]
@@ -56,17 +67,19 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
         done = len(made.done) == len(order)
         report = _already_there(obj, spec, observed.model_version, statuses if done else known, made)
         return _end(obj, report, observed, now)
-    deadline = _deadline(spec, before)
+    deadline = _deadline(spec, before, now)
     if deadline is not None and now >= deadline and not spec.suspend:
         message = f"the job did not end within activeDeadlineSeconds ({spec.active_deadline_seconds} s)"
-        report = Report("Failed", "DeadlineExceeded", message, steps=_stopped(known, message), restarts=made.restarts)
+        stopped = training_status.stopped(known, message)
+        restarts = int(before.get("restarts", 0))
+        report = Report("Failed", "DeadlineExceeded", message, steps=stopped, restarts=restarts)
         return _end(obj, report, observed, now)
     if made.failure is not None:
         report = Report(
             "Failed",
             made.failure.reason,
             made.failure.message,
-            steps=_stopped(statuses, "stopped, because another step failed"),
+            steps=training_status.stopped(statuses, "stopped, because another step failed"),
             restarts=made.restarts,
         )
         return _end(obj, report, observed, now, made.notes)
@@ -103,7 +116,7 @@ def _run(
     due = [*made.due, *([backoff.seconds_until(deadline, now)] if deadline is not None else [])]
     return Outcome(
         create=made.create,
-        apply=[step_job.service(obj)] if any(step_job.needs_service(step) for step in order) else [],
+        apply=[rendezvous.service(obj)] if any(rendezvous.is_needed(step) for step in order) else [],
         delete=_strays(statuses, observed),
         status=status(obj, report, now),
         notes=[*made.notes, *_trouble_notes(before, report)],
@@ -161,7 +174,7 @@ def _register(
         create=[wanted] if refusal is None else [],
         status=status(obj, report, now),
         notes=notes,
-        requeue_after=_SOON_SECONDS if refusal is None else progress.LOOK_AGAIN_SECONDS,
+        requeue_after=_SOON_SECONDS if refusal is None else backoff.LOOK_AGAIN_SECONDS,
     )
 
 
@@ -196,7 +209,7 @@ def _already_there(
             f"ModelVersion {name} exists, registered {registration.registered_by(existing)};"
             " give this job another version"
         )
-        stopped = _stopped(known, "stopped, because the ModelVersion exists")
+        stopped = training_status.stopped(known, "stopped, because the ModelVersion exists")
         return Report("Failed", "ModelVersionExists", message, steps=stopped, gate=judged, restarts=restarts)
     ours = claim == "Ours"
     message = (
@@ -245,28 +258,13 @@ def _trouble_notes(before: Mapping[str, Any], report: Report) -> list[Note]:
     )
 
 
-def _deadline(spec: TrainingJobSpec, before: Mapping[str, Any]) -> datetime | None:
-    started = before.get("startTime")
-    if spec.active_deadline_seconds is None or not started:
+def _deadline(spec: TrainingJobSpec, before: Mapping[str, Any], now: datetime) -> datetime | None:
+    """When the job has to be over, if ever; one that starts now has its whole time before it."""
+    if spec.active_deadline_seconds is None:
         return None
-    return conditions.parse_timestamp(started) + timedelta(seconds=spec.active_deadline_seconds)
-
-
-def _known_steps(before: Mapping[str, Any], written: Sequence[Step]) -> list[dict[str, Any]]:
-    known = {step["name"]: dict(step) for step in before.get("steps") or ()}
-    return [known.get(step.name) or _not_run(step) for step in written]
-
-
-def _not_run(step: Step) -> dict[str, Any]:
-    return {"name": step.name, "phase": "Pending"}
-
-
-def _stopped(statuses: Sequence[Mapping[str, Any]], message: str) -> list[dict[str, Any]]:
-    """The steps when the job ends early: what was running is stopped, what had not begun never does."""
-    return [
-        {**step, "phase": "Failed", "message": message} if step["phase"] == "Running" else dict(step)
-        for step in statuses
-    ]
+    started = before.get("startTime")
+    since = conditions.parse_timestamp(started) if started else now
+    return since + timedelta(seconds=spec.active_deadline_seconds)
 
 
 def _unfinished(observed: Observed) -> list[ObjectRef]:
@@ -282,14 +280,3 @@ def _strays(statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[O
 def _ref(job: RawObject) -> ObjectRef:
     metadata = job["metadata"]
     return ObjectRef(job["apiVersion"], job["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
-
-
-def _unchanged(obj: RawObject, now: datetime) -> dict[str, Any]:
-    """The status of a job that is over, as of this generation."""
-    before, generation = obj["status"], obj["metadata"]["generation"]
-    stated = [
-        conditions.Condition(each["type"], each["status"], each["reason"], each.get("message", ""))
-        for each in before.get("conditions") or ()
-    ]
-    merged = conditions.merge(before.get("conditions") or (), stated, generation, now)
-    return {**before, "observedGeneration": generation, "conditions": merged}

@@ -1,10 +1,14 @@
-"""The status of a TrainingJob: phase, steps and conditions from one report. What is reported is decided elsewhere."""
+"""The status of a TrainingJob: phase, steps and conditions from one report, and how steps read when a job ends early.
+
+What is reported is decided in ``training_job.py``.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from modelfleet.api.training_job import Step
 from modelfleet.api.training_job_status import Phase
 from modelfleet.plan import conditions
 from modelfleet.plan.conditions import Condition
@@ -81,3 +85,33 @@ def _pods_ready(report: Report) -> Condition:
     if report.pods_ready < report.pods_wanted:
         return Condition("PodsReady", "False", "Starting", "the pods of the running steps are not all ready yet")
     return Condition("PodsReady", "True", "PodsReady", "the pods of the running steps are ready")
+
+
+def known_steps(before: Mapping[str, Any], written: Sequence[Step]) -> list[dict[str, Any]]:
+    """The steps as the last status had them, in the order they were written."""
+    known = {step["name"]: dict(step) for step in before.get("steps") or ()}
+    return [known.get(step.name) or not_run(step) for step in written]
+
+
+def not_run(step: Step) -> dict[str, Any]:
+    """A step that was never begun."""
+    return {"name": step.name, "phase": "Pending"}
+
+
+def stopped(statuses: Sequence[Mapping[str, Any]], message: str) -> list[dict[str, Any]]:
+    """The steps when the job ends early: what was running is stopped, what had not begun never does."""
+    return [
+        {**step, "phase": "Failed", "message": message} if step["phase"] == "Running" else dict(step)
+        for step in statuses
+    ]
+
+
+def unchanged(obj: RawObject, now: datetime) -> dict[str, Any]:
+    """The status of a job that is over, as of this generation."""
+    before, generation = obj["status"], obj["metadata"]["generation"]
+    stated = [
+        conditions.Condition(each["type"], each["status"], each["reason"], each.get("message", ""))
+        for each in before.get("conditions") or ()
+    ]
+    merged = conditions.merge(before.get("conditions") or (), stated, generation, now)
+    return {**before, "observedGeneration": generation, "conditions": merged}
