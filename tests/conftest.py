@@ -5,21 +5,23 @@ down with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, w
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from e2e import install
 from e2e.cluster import choice as clusters
-from e2e.cluster import programs
+from e2e.cluster import kind, state
 from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
 
 GATEWAYS = 200
+_OF_A_RUN = re.compile(r"[a-z]+-(\d+)")
+"""Names of clusters that belong to a test run: something, and the run's process id."""
 _ORDER = ("unit", "integration", "e2e")
 
 
@@ -49,24 +51,13 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return print_now
 
 
-@dataclass(frozen=True)
-class ControlPlane:
-    """A cluster of the tests' own that nothing else shares: its programs and its kubeconfig."""
-
-    kubeconfig: Path
-    kubectl: Path
-    helm: Path
-
-
-@pytest.fixture(scope="session")
-def control_plane(say: Callable[[str], None]) -> Iterator[ControlPlane]:
-    """For tests of the chart itself: its policies, and its uninstallation, would disturb a shared cluster."""
-    name = f"chart-{os.getpid()}"
-    try:
-        up = clusters.up(name, report=say)
-        yield ControlPlane(up.kubeconfig, up.kubectl.program, programs.find("helm", say))
-    finally:
-        clusters.down(name, report=say)
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_of_killed_runs() -> None:
+    """Take down the clusters of runs that ended before they could: their process is gone."""
+    for name in state.names():
+        run = _OF_A_RUN.fullmatch(name)
+        if run and not Path(f"/proc/{run[1]}").exists():
+            clusters.down(name, report=lambda _: None)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +66,8 @@ def cluster(say: Callable[[str], None]) -> Iterator[Cluster]:
     kept = os.environ.get("MODELFLEET_TEST_CLUSTER", "")
     name = kept or f"test-{os.getpid()}"
     try:
-        up = clusters.up(name, gateways=GATEWAYS, report=say)
+        # Never the cluster that KUBECONFIG happens to name: the tests kill operators and take nodes away.
+        up = clusters.up(name, gateways=GATEWAYS, wish="kind" if kind.is_available() else "local", report=say)
         version = up.kubectl("version")
         say(f"ran on: cluster {name} ({up.kind}), {' '.join(version.split())}, {GATEWAYS} simulated gateways")
         yield up

@@ -111,6 +111,7 @@ def test_a_rollout_costs_at_most_two_writes_a_gateway_and_then_none(
         )
         kubectl.apply(deployment)
         kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
+        kubectl("wait", "edgedeployment/line", "--for=condition=Ready", "--timeout=1s")
         made = writes(audit.since_mark(OPERATOR))
         say(f"rollout of {name} to 200 gateways: {len(made)} writes, {len(made) / 200:.2f} a gateway: {tally(made)}")
         assert len(made) <= 2 * 200

@@ -34,7 +34,9 @@ def test_a_diamond_of_steps_registers_a_version(
             gate=[{"metric": "accuracy", "comparison": ">=", "value": "0.9"}],
         )
     )
-    done = kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"), timeout=300)
+    kubectl("wait", "trainingjob/job", "--for=condition=Ready", "--timeout=300s")
+    kubectl("wait", "modelversion/m-1-0-0", "--for=condition=Ready", "--timeout=60s")
+    done = kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"))
     assert [step["phase"] for step in done["status"]["steps"]] == ["Succeeded"] * 4
     version = kubectl.wait_for("modelversion", "m-1-0-0", lambda version: is_true(version, "Ready"))
     assert version["spec"]["lineage"]["trainingJob"]["name"] == "job"
