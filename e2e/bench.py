@@ -101,13 +101,12 @@ def measure(cluster: Cluster, kubectl: Kubectl, gateways: int, progress: Progres
 def table(counts: Sequence[Count], gateways: int) -> Table:
     """The counts, a row each, per gateway where that means something."""
     answer = Table(title=f"The operator's requests, {gateways} gateways in {len(POOLS)} pools")
-    for column in ("", "writes", "writes a gateway", "reads", "watches"):
+    for column in ("", "writes", "writes a gateway", "reads"):
         answer.add_column(column, justify="left" if not column else "right")
     for count in counts:
-        watches = [request for request in count.requests if request.verb == "watch"]
         reads = [request for request in count.requests if request.verb in ("get", "list")]
         made = len(count.writes)
-        answer.add_row(count.what, str(made), f"{made / gateways:.2f}", str(len(reads)), str(len(watches)))
+        answer.add_row(count.what, str(made), f"{made / gateways:.2f}", str(len(reads)))
     return answer
 
 

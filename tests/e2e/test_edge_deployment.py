@@ -34,9 +34,8 @@ def infer(kubectl: Kubectl, values: list[float]) -> tuple[str, Any]:
     """The version that answers a request to the Service, and its answer."""
     request = {"inputs": [{"name": "x", "shape": [len(values)], "datatype": "FP32", "data": values}]}
     url = f"{address(kubectl)}/v2/models/m/infer"
-    with urllib.request.urlopen(  # noqa: S310 (a fixed scheme)
-        urllib.request.Request(url, json.dumps(request).encode(), {"Content-Type": "application/json"}), timeout=20
-    ) as answer:
+    asked = urllib.request.Request(url, json.dumps(request).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 (a fixed scheme)
         body = json.load(answer)
     return body["model_version"], body["outputs"][0]["data"]
 
@@ -68,7 +67,7 @@ def test_bytes_changed_after_their_verification_are_refused_on_the_device(
 def test_an_image_of_the_users_own_finds_the_model_of_any_format(
     kubectl: Kubectl, files: Files, namespace: str, images: dict[str, str]
 ) -> None:
-    build = objects.artifact(files, f"{namespace}/m.bin", b"weights of any kind")
+    build = objects.artifact(files, f"{namespace}/m.bin", b"weights of any kind", format="other")
     # Python's own web server stands for a serving image that knows nothing of modelfleet.
     command = ["python", "-m", "http.server", "8080", "--directory", "/models"]
     kubectl.apply(

@@ -30,8 +30,9 @@ MOVES_AT_ONCE: Final = 250
 SETTLE_STATUS_SECONDS: Final = 5.0
 """How long counts may wait: a wave of a thousand gateways does not write a thousand statuses."""
 
-PODLESS_LOOK_SECONDS: Final = 15.0
-"""When to look again at nodes that were moved and have no pod: a refusal (a quota, say) makes no event of ours."""
+SILENT_LOOK_SECONDS: Final = 15.0
+"""When to look again at what was moved and has no pod, or one that says nothing: why (a quota that is used up, a
+Secret that is missing) is told by Events only, which wake nobody."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,6 @@ def _look_again(members: Sequence[Member], now: datetime, *, more: bool) -> floa
         return 0.0
     moments = [member.look_again for member in members if member.look_again is not None]
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
-    if any(member.podless and member.state is State.IN_FLIGHT for member in members):
-        waits.append(PODLESS_LOOK_SECONDS)
+    if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
+        waits.append(SILENT_LOOK_SECONDS)
     return min(waits, default=None)
