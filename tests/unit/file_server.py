@@ -1,0 +1,87 @@
+"""A real HTTP server for the tests of what runs in pods: files, ranges, and the ways in which stores misbehave."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Behaviour:
+    """What the server does; changed by a test between requests."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    statuses: list[int] = field(default_factory=list)
+    """Answers of the next requests, before files are served."""
+    cut_after: list[int] = field(default_factory=list)
+    """The next answers end after so many bytes of the body, with the connection."""
+    ranges: bool = True
+    tells_length: bool = True
+    token: str | None = None
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    """Path and Range header of every request."""
+    address: str = ""
+
+    def url(self, name: str) -> str:
+        """The URL of a file."""
+        return f"{self.address}/{name}"
+
+
+@contextmanager
+def serving() -> Iterator[Behaviour]:
+    """Serve until the block ends."""
+    behaviour = Behaviour()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            wanted = self.headers.get("Range")
+            behaviour.requests.append((path, wanted))
+            if behaviour.statuses:
+                return self.fail(behaviour.statuses.pop(0))
+            if behaviour.token and self.headers.get("Authorization") != f"Bearer {behaviour.token}":
+                return self.fail(401)
+            content = behaviour.files.get(path[1:])
+            if content is None:
+                return self.fail(404)
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behaviour.ranges else 0
+            if start and start >= len(content):
+                return self.fail(416)
+            self.send_response(206 if start else 200)
+            body = content[start:]
+            if behaviour.tells_length:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if behaviour.cut_after:
+                body = body[: behaviour.cut_after.pop(0)]
+            try:
+                self.wfile.write(body)
+            except ConnectionError:
+                return None
+            self.close_connection = True
+            return None
+
+        def do_PUT(self) -> None:
+            behaviour.files[self.path[1:]] = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.end_headers()
+
+        def fail(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    behaviour.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield behaviour
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
