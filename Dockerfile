@@ -60,11 +60,16 @@ COPY operator/modelfleet /opt/modelfleet/modelfleet
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "modelfleet"]
 
+# What runs in users' pods carries the contract and the runtime, nothing of the operator. ONNX Runtime would report the
+# models it loads to its maker: ORT_DISABLE_TELEMETRY ends that, also for a step's own script.
 FROM runtime-dependencies AS runtime
 LABEL org.opencontainers.image.title="modelfleet runtime" \
       org.opencontainers.image.description="Fetches, verifies and serves models (Open Inference Protocol v2)" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY operator/modelfleet /opt/modelfleet/modelfleet
+ENV ORT_DISABLE_TELEMETRY=1
+COPY operator/modelfleet/__init__.py /opt/modelfleet/modelfleet/
+COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
+COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "modelfleet.runtime"]
@@ -73,7 +78,10 @@ FROM train-dependencies AS train
 LABEL org.opencontainers.image.title="modelfleet train" \
       org.opencontainers.image.description="PyTorch, ONNX export and quantization, and modelfleet's library for training steps" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY operator/modelfleet /opt/modelfleet/modelfleet
+ENV ORT_DISABLE_TELEMETRY=1
+COPY operator/modelfleet/__init__.py /opt/modelfleet/modelfleet/
+COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
+COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime
 COPY examples/defect-inspection/*.py /opt/examples/defect-inspection/
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "modelfleet.runtime"]

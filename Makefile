@@ -22,13 +22,16 @@ help:  ## list the commands
 
 venv: $(VENV)/complete
 
-$(VENV)/complete: requirements/dev.txt
-	@echo "==> Python packages into $(VENV)"
-	@rm -rf $(VENV)
+# The folder's name is the lock file's hash, so a finished one never goes stale. One at a time builds it.
+$(VENV)/complete:
 	@$(PYTHON3) -c 'import sys; sys.exit("modelfleet needs Python 3.11 or newer; set PYTHON3=…") if sys.version_info < (3, 11) else None'
-	@$(PYTHON3) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@touch $@
+	@mkdir -p $(CACHE)/venv
+	@set -e; exec 9>$(CACHE)/venv/.lock; flock 9; test ! -e $@ || exit 0; \
+	echo "==> Python packages into $(VENV)"; \
+	rm -rf $(VENV); \
+	$(PYTHON3) -m venv $(VENV); \
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	touch $@
 
 cluster: venv  ## bring the cluster up and leave it, with simulated gateways
 	@$(PYTHON) -m e2e.cluster up --name $(NAME) --gateways $(GATEWAYS)
@@ -68,5 +71,7 @@ bench: venv  ## count the operator's requests over a rollout and when converged 
 clean: venv  ## take the cluster down and remove all that it made
 	@$(PYTHON) -m e2e.cluster down --name $(NAME)
 
-clean-all: clean  ## the same, and empty the cache of programs, images and packages
+clean-all: venv  ## take every cluster down and empty the cache of programs, images and packages
+	@$(PYTHON) -m e2e.cluster down --all
+	@$(PYTHON) -m e2e.cluster.images clean
 	@rm -rf $(CACHE)

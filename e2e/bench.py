@@ -62,7 +62,7 @@ def edge_deployment(name: str) -> dict[str, object]:
 def measure(cluster: Cluster, kubectl: Kubectl, gateways: int, progress: Progress) -> list[Count]:
     """Two versions verified; a first rollout, an update, a way back; then a minute of nothing."""
     if cluster.audit_log is None:
-        raise RuntimeError("this cluster's audit log is out of reach: use the local cluster or kind")
+        raise RuntimeError("this cluster's audit log is out of reach")
     audit, files, counts = AuditLog(cluster.audit_log), project.Files(cluster.store), []
     kubectl.apply(files.secret(kubectl.namespace))
 
@@ -119,12 +119,14 @@ def main() -> int:
     progress = Progress()
     try:
         with progress.phase(f"A cluster with {options.gateways} gateways, modelfleet installed"):
-            cluster = clusters.up(options.name, gateways=options.gateways, report=progress.say)
+            cluster = clusters.up(options.name, options.gateways, "own", progress.say)
             install.install(cluster, install.TARGETS, progress)
         cluster.kubectl("create", "namespace", "bench", check=False)
         with progress.phase("Rollouts, counted"):
             counts = measure(cluster, cluster.kubectl.within("bench"), options.gateways, progress)
         progress.console.print(table(counts, options.gateways))
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+        return progress.fail(error)
     finally:
         clusters.down(options.name, report=progress.say)
     return 0

@@ -54,6 +54,7 @@ class Demo:
         name = job["metadata"]["name"]
         self.kubectl.apply(job)
         self.progress.keep("kubectl apply -f examples/defect-inspection/trainingjob.yaml")
+        self.progress.keep("  (with this cluster's store, this checkout's commit and the dataset's digest)")
 
         def seen(observed: dict[str, Any]) -> None:
             status = observed.get("status", {})
@@ -244,7 +245,7 @@ def run(name: str, gateways: int, progress: Progress) -> None:
     """The whole demo: the cluster, modelfleet, the flow, and where to look further."""
     began = time.monotonic()
     with progress.phase(f"A cluster with {gateways} gateways"):
-        cluster = clusters.up(name, gateways=gateways, report=progress.say)
+        cluster = clusters.up(name, gateways, "own", progress.say)
         progress.keep(f"export KUBECONFIG={cluster.kubeconfig}")
     with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):
         install.install(cluster, (*install.TARGETS, "train"), progress)
@@ -270,9 +271,8 @@ def main() -> int:
     progress = Progress()
     try:
         run(options.name, options.gateways, progress)
-    except (Broken, AssertionError, RuntimeError) as error:
-        progress.console.print(f"[bold red]The demo failed:[/] {error}", markup=True, soft_wrap=True)
-        return 1
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+        return progress.fail(error)
     return 0
 
 

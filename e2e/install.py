@@ -63,8 +63,11 @@ def main() -> int:
     parser.add_argument("--name", default=DEFAULT_NAME, help="cluster to install into")
     options = parser.parse_args()
     progress = Progress()
-    with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):
-        install(clusters.connect(options.name), TARGETS, progress)
+    try:
+        with progress.phase("modelfleet, installed by Helm from charts/modelfleet"):
+            install(clusters.connect(options.name), TARGETS, progress)
+    except (OSError, RuntimeError, ValueError) as error:
+        return progress.fail(error)
     return 0
 
 

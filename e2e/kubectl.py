@@ -61,23 +61,17 @@ class Kubectl:
         """Apply objects, as ``kubectl apply -f -`` does."""
         self("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
-    def apply_file(self, path: Path) -> None:
-        """Apply a manifest file."""
-        self("apply", "-f", str(path))
-
     def get(self, kind: str, name: str) -> RawObject | None:
         """One object, or ``None`` when there is none of that name."""
         text = self("get", kind, name, "--output=json", "--ignore-not-found")
         answer: RawObject | None = json.loads(text) if text.strip() else None
         return answer
 
-    def list(self, kind: str, selector: str = "", *, all_namespaces: bool = False) -> list[RawObject]:
+    def list(self, kind: str, selector: str = "") -> list[RawObject]:
         """All objects of a kind that match a label selector."""
         words = ["get", kind, "--output=json"]
         if selector:
             words.append(f"--selector={selector}")
-        if all_namespaces:
-            words.append("--all-namespaces")
         items: list[RawObject] = json.loads(self(*words))["items"]
         return items
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+import modelfleet.runtime  # noqa: F401 - turns ONNX Runtime's telemetry off, before the next import reads that
+
+# isort: split
 import onnxruntime
 
 
@@ -18,7 +22,7 @@ class Answer:
     outputs: dict[str, np.ndarray]
 
 
-def infer(base_url: str, model: str, inputs: dict[str, np.ndarray], timeout: float = 10.0) -> Answer:
+def infer(base_url: str, model: str, inputs: dict[str, np.ndarray]) -> Answer:
     """Ask a serving pod or Service; ``base_url`` is like ``http://10.0.0.1:8080``. float32 tensors only."""
     tensors = [
         {"name": name, "shape": list(tensor.shape), "datatype": "FP32", "data": tensor.ravel().tolist()}
@@ -29,7 +33,7 @@ def infer(base_url: str, model: str, inputs: dict[str, np.ndarray], timeout: flo
         data=json.dumps({"inputs": tensors}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
         answer: dict[str, Any] = json.load(response)
     outputs = {
         tensor["name"]: np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
@@ -40,6 +44,8 @@ def infer(base_url: str, model: str, inputs: dict[str, np.ndarray], timeout: flo
 
 def offline(artifact: bytes, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What ONNX Runtime answers here, from the same bytes."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

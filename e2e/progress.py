@@ -60,6 +60,11 @@ class Progress:
         for line in text.rstrip().splitlines():
             self.console.print(f"     {escape(line)}", no_wrap=True, crop=False, overflow="ignore")
 
+    def fail(self, error: BaseException) -> int:
+        """The error that ended it all, as a person reads it; answers the exit code 1."""
+        self.console.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
+        return 1
+
     def _stop(self, status: Status | None) -> None:
         if status:
             status.stop()

@@ -1,12 +1,11 @@
 """The example project put into a cluster: its dataset in the store, its manifests with the cluster's own values.
 
 The manifests of ``examples/defect-inspection`` are plain and complete; what differs from cluster to cluster (the
-store's address and keys, the commit, the dataset's digest) is set on the parsed YAML, and what is applied is shown.
+store's address and keys, the commit, the dataset's digest) is set on the parsed YAML.
 """
 
 import copy
 import hashlib
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 import s3fs
 import yaml
 
+from e2e.cluster.commands import run
 from e2e.cluster.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +75,7 @@ class Dataset:
 def draw_dataset(files: Files, scratch: Path) -> Dataset:
     """Draw the example's images (seeded: the same bytes every time) and put them into the store."""
     path = scratch / "surfaces.npz"
-    subprocess.run([sys.executable, str(EXAMPLE / "draw.py"), str(path)], check=True, capture_output=True)
+    run(sys.executable, EXAMPLE / "draw.py", path)
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     uri = files.uri(f"datasets/surfaces-{digest[:12]}.npz")
@@ -87,7 +87,7 @@ def commit() -> tuple[str, str]:
     """Repository and full commit of this checkout: what the step images were built from."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        return run("git", *words, folder=ROOT).strip()
 
     remotes = git("remote").split()
     repository = git("remote", "get-url", remotes[0]) if remotes else ROOT.as_uri()
@@ -101,7 +101,7 @@ def manifest(name: str) -> list[RawObject]:
     return [obj for obj in yaml.safe_load_all((EXAMPLE / name).read_text()) if obj]
 
 
-def training_job(namespace: str, files: Files, dataset: Dataset, version: str | None = None) -> RawObject:
+def training_job(namespace: str, files: Files, dataset: Dataset) -> RawObject:
     """The example's TrainingJob for this store, this commit and this dataset."""
     (job,) = (copy.deepcopy(obj) for obj in manifest("trainingjob.yaml") if obj["kind"] == "TrainingJob")
     job["metadata"]["namespace"] = namespace
@@ -110,9 +110,6 @@ def training_job(namespace: str, files: Files, dataset: Dataset, version: str | 
     spec["source"] = {"git": {"repository": repository, "revision": revision}}
     spec["initializer"]["dataset"] |= {"storageUri": dataset.uri, "digest": f"sha256:{dataset.sha256}"}
     spec["output"]["storageUri"] = files.uri(f"trained/{namespace}")
-    if version:
-        spec["version"] = version
-        spec["output"]["modelVersionName"] = f"{spec['model']}-{version.replace('.', '-')}"
     return job
 
 

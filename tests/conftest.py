@@ -11,17 +11,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from e2e import install
 from e2e.cluster import choice as clusters
-from e2e.cluster import kind, state
+from e2e.cluster import state
 from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
 
 GATEWAYS = 200
-_OF_A_RUN = re.compile(r"[a-z]+-(\d+)")
-"""Names of clusters that belong to a test run: something, and the run's process id."""
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("modelfleet", deadline=None)
+settings.load_profile("modelfleet")
+_OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-(\d+)")
+"""Names of clusters that belong to a test run: what it is for, and the run's process id."""
 _ORDER = ("unit", "integration", "e2e")
 
 
@@ -67,7 +71,7 @@ def cluster(say: Callable[[str], None]) -> Iterator[Cluster]:
     name = kept or f"test-{os.getpid()}"
     try:
         # Never the cluster that KUBECONFIG happens to name: the tests kill operators and take nodes away.
-        up = clusters.up(name, gateways=GATEWAYS, wish="kind" if kind.is_available() else "local", report=say)
+        up = clusters.up(name, gateways=GATEWAYS, wish="own", report=say)
         version = up.kubectl("version")
         say(f"ran on: cluster {name} ({up.kind}), {' '.join(version.split())}, {GATEWAYS} simulated gateways")
         yield up

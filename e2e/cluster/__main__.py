@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 from e2e.cluster import choice, processes, state
 from e2e.cluster.commands import ClusterError
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cluster = choice.up(asked.name, asked.gateways, asked.cluster)
                 print(f"\nexport KUBECONFIG={cluster.kubeconfig}")
             case "down":
-                choice.down(asked.name)
+                for name in state.names() if asked.all else [asked.name]:
+                    choice.down(name)
             case "status":
                 return _status(asked.name)
     except (ClusterError, ValueError) as error:
@@ -34,11 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--gateways", type=_count, default=0, metavar="N", help="simulated gateways (default: 0)")
     up.add_argument(
         "--cluster",
-        choices=["auto", "existing", "kind", "local"],
+        choices=get_args(choice.Wish),
         default="auto",
-        help="where it comes from; auto: KUBECONFIG if set, else kind where Docker answers, else local (default: auto)",
+        help="where it comes from; auto: KUBECONFIG if set, else own: kind where Docker answers, else local "
+        "(default: auto)",
     )
     down = commands.add_parser("down", help="remove a cluster and all that it left")
+    down.add_argument("--all", action="store_true", help="every cluster, whatever its name")
     status = commands.add_parser("status", help="show a cluster's parts; exits with 1 when it does not work")
     for command in (up, down, status):
         command.add_argument("--name", default=DEFAULT_NAME, help=f"the cluster's name (default: {DEFAULT_NAME})")

@@ -7,25 +7,26 @@ from e2e.cluster.cluster import Cluster
 from e2e.cluster.commands import ClusterError, Report, timed_lines
 from e2e.cluster.folders import DEFAULT_NAME, Folder
 
-__all__ = ["DEFAULT_NAME", "Cluster", "Wish", "connect", "down", "is_whole", "pick", "up"]
-
-Wish = Literal["auto", "existing", "kind", "local"]
+Wish = Literal["auto", "own", "existing", "kind", "local"]
+"""What may be asked for; ``own``: kind or local, never the one that KUBECONFIG happens to name."""
 
 
 def pick(name: str, wish: Wish) -> state.Kind:
     """The kind of cluster that a name has, or that it will get. Raises ``ClusterError`` when it has another one."""
     now = state.load(Folder(name))
     if now is not None:
-        if wish not in ("auto", now.kind):
+        if wish not in ("auto", now.kind) and (wish != "own" or now.kind == "existing"):
             raise ClusterError(
                 f"cluster {name!r} is of kind {now.kind!r}, not {wish!r}: take it down first, or choose another name"
             )
         return now.kind
-    if wish != "auto":
-        return wish
-    if existing.is_available():
-        return "existing"
-    return "kind" if kind.is_available() else "local"
+    match wish:
+        case "existing" | "kind" | "local":
+            return wish
+        case "auto" if existing.is_available():
+            return "existing"
+        case _:
+            return "kind" if kind.is_available() else "local"
 
 
 def up(name: str = DEFAULT_NAME, gateways: int = 0, wish: Wish = "auto", report: Report | None = None) -> Cluster:

@@ -49,8 +49,6 @@ class ControlPlane:
     folder: Folder
     network: Network
     processes: Processes
-    node_monitor_grace_seconds: int = 3600
-    """How long a node may be silent. Long by default: simulated gateways are told to be offline, see ``gateways``."""
 
     def start(self, authority: certificates.Authority, report: Report) -> None:
         """Start all four parts; returns when the API server is ready."""
@@ -150,7 +148,8 @@ class ControlPlane:
                 f"--root-ca-file={authority.certificate}",
                 f"--service-account-private-key-file={pki / 'service-accounts.key'}",
                 "--use-service-account-credentials=true",
-                f"--node-monitor-grace-period={self.node_monitor_grace_seconds}s",
+                # Long: simulated gateways are told to be offline, see ``gateways``.
+                "--node-monitor-grace-period=3600s",
                 *common,
             ],
         )

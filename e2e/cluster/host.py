@@ -1,10 +1,11 @@
-"""What the host must bring along for a local cluster: rights, and packages of its distribution.
+"""What the host must bring along for a local cluster and its images: rights, and packages of its distribution.
 
 On Debian and Ubuntu, as root, missing packages are installed; elsewhere an error names them.
 """
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.cluster.commands import ClusterError, Report, run
@@ -26,6 +27,12 @@ _PACKAGES = {
 }
 """Programs of the host and the Debian packages that carry them."""
 
+_IMAGE_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "gpg": "gpg"}
+"""The same, for building images where no Docker engine answers."""
+
+_ARCHIVE_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""What mmdebstrap checks Debian's signatures with; Ubuntu does not have it from the start."""
+
 _SHADOWED = ("/run", "/var/lib", "/var/log")
 
 
@@ -40,17 +47,20 @@ def check(report: Report) -> None:
         raise ClusterError(
             f"{CACHE} lies in a folder that the node has its own of ({', '.join(_SHADOWED)}): set HOME elsewhere"
         )
-    missing = missing_packages()
-    if missing:
-        _install(missing, report)
-
-
-def missing_packages() -> list[str]:
-    """The Debian packages of all programs that are not there."""
-    missing = {package for program, package in _PACKAGES.items() if shutil.which(program) is None}
+    missing = _missing(_PACKAGES)
     if network_plugins() is None:
         missing.add("containernetworking-plugins")
-    return sorted(missing)
+    _install(missing, report)
+
+
+def check_for_images(report: Report) -> None:
+    """Make sure that images can be built here without a Docker engine; raises ``ClusterError`` likewise."""
+    if os.geteuid() != 0:
+        raise ClusterError("no Docker engine answers, and buildah needs root here: start Docker, or run as root")
+    missing = _missing(_IMAGE_PACKAGES)
+    if not _ARCHIVE_KEYRING.exists():
+        missing.add("debian-archive-keyring")
+    _install(missing, report)
 
 
 def network_plugins() -> Path | None:
@@ -58,7 +68,15 @@ def network_plugins() -> Path | None:
     return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
 
 
-def _install(packages: list[str], report: Report) -> None:
+def _missing(packages: Mapping[str, str]) -> set[str]:
+    """The packages whose programs are not there."""
+    return {package for program, package in packages.items() if shutil.which(program) is None}
+
+
+def _install(missing: set[str], report: Report) -> None:
+    if not missing:
+        return
+    packages = sorted(missing)
     if shutil.which("apt-get") is None:
         raise ClusterError(
             f"please install what these Debian packages carry: {' '.join(packages)} (this host has no apt-get to do it)"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from e2e.cluster import host_settings
+from e2e.cluster import host, host_settings
 from e2e.cluster.commands import ClusterError, Report, run, succeeds, timed_lines
 from e2e.cluster.folders import CACHE
 
@@ -30,11 +30,15 @@ BUILDAH: Final = CACHE / "buildah"
 BASE: Final = "docker.io/library/debian:trixie-slim"
 """The name that the Dockerfile's FROM uses."""
 
+_LAYERS: Final = {"operator": ("operator",), "runtime": ("runtime",), "train": ("runtime", "train")}
+"""The locks that the Dockerfile installs into each."""
+_IN_PODS: Final = ("operator/modelfleet/__init__.py", "operator/modelfleet/api", "operator/modelfleet/runtime")
 _INPUTS: Final = {
     "operator": ("operator/modelfleet",),
-    "runtime": ("operator/modelfleet",),
-    "train": ("operator/modelfleet", "examples/defect-inspection"),
+    "runtime": _IN_PODS,
+    "train": (*_IN_PODS, "examples/defect-inspection"),
 }
+"""The sources that the Dockerfile copies into each."""
 _FREE_GIB: Final = {"operator": 2, "runtime": 2, "train": 20}
 """What a first build takes of the disk, storage and archive; PyTorch brings 5 GiB of CUDA libraries."""
 
@@ -64,9 +68,10 @@ def build(targets: Iterable[str] = TARGETS, report: Report = print) -> dict[str,
 
 def content_hash(target: str) -> str:
     """Return the hash of everything that goes into an image."""
-    files = [REPOSITORY / "Dockerfile", REPOSITORY / ".dockerignore", REPOSITORY / f"requirements/{target}.txt"]
-    for folder in _INPUTS[target]:
-        files += sorted(path for path in (REPOSITORY / folder).rglob("*.py"))
+    files = [REPOSITORY / "Dockerfile", REPOSITORY / ".dockerignore"]
+    files += [REPOSITORY / "requirements" / f"{layer}.txt" for layer in _LAYERS[target]]
+    for source in (REPOSITORY / name for name in _INPUTS[target]):
+        files += sorted(source.rglob("*.py")) if source.is_dir() else [source]
     hasher = hashlib.sha256()
     for path in files:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -116,10 +121,7 @@ def _docker(target: str, archive: Path, report: Report) -> None:
 
 
 def _buildah_build(target: str, archive: Path, report: Report) -> None:
-    if os.geteuid() != 0:
-        raise ClusterError("no Docker engine answers, and buildah needs root here: start Docker, or run as root")
-    if shutil.which("buildah") is None or shutil.which("mmdebstrap") is None:
-        raise ClusterError("no Docker engine answers: start one, or install the Debian packages buildah and mmdebstrap")
+    host.check_for_images(report)
     with host_settings.secrets() as secrets:
         if not succeeds(*_buildah("inspect", "--type", "image", BASE)):
             _make_base(report)

@@ -20,9 +20,7 @@ PARTS = (*control_plane.PARTS, *node.PARTS, dns.PART)
 PROGRAMS = (*control_plane.PARTS, "kubelet", "kube-proxy", dns.PART, "pause", "kubectl", "kwok", "versitygw")
 
 
-def up(
-    name: str = DEFAULT_NAME, gateways: int = 0, report: Report | None = None, node_monitor_grace_seconds: int = 3600
-) -> Cluster:
+def up(name: str = DEFAULT_NAME, gateways: int = 0, report: Report | None = None) -> Cluster:
     """Bring a cluster up, or take one that is up and whole as it is; a broken one is taken down first.
 
     Returns when the real node and all ``gateways`` simulated ones are Ready. Raises ``ClusterError``.
@@ -35,7 +33,7 @@ def up(
             host.check(say)
             programs.provide(PROGRAMS, say)
             _remove(folder)
-            _make(folder, say, node_monitor_grace_seconds)
+            _make(folder, say)
         cluster = connect(name)
         cluster.complete(gateways, say)
     return cluster
@@ -80,11 +78,11 @@ def is_whole(folder: Folder) -> bool:
     )
 
 
-def _make(folder: Folder, report: Report, node_monitor_grace_seconds: int) -> None:
+def _make(folder: Folder, report: Report) -> None:
     addresses = _claim(folder)
     own = processes.Processes(folder)
     authority = certificates.Authority(folder.certificates)
-    control_plane.ControlPlane(folder, addresses, own, node_monitor_grace_seconds).start(authority, report)
+    control_plane.ControlPlane(folder, addresses, own).start(authority, report)
     report(f"control plane: ready at {addresses.api_url}")
     kubectl = control_plane.kubectl(folder.kubeconfig, report)
     # What kubeadm's addon does: kube-proxy's user gets its role.

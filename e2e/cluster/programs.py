@@ -160,6 +160,7 @@ def _build(name: str, target: Path, report: Report) -> None:
             go,
             "build",
             "-trimpath",
+            "-buildvcs=false",
             "-ldflags",
             _linker_flags(program),
             "-o",

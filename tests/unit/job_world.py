@@ -158,10 +158,11 @@ class World:
         jobs, pods = self.all("Job"), self.all("Pod")
         attempts = {
             step["name"]: steps.Attempt(
-                self.job(step["jobName"]), job_state.pods_of(step["jobName"], pods), self.trouble
+                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble
             )
             for step in self.status.get("steps", ())
             if step["phase"] != "Succeeded" and step.get("jobName")
+            for found in [self.job(step["jobName"])]
         }
         version = self.objects.get(("ModelVersion", self.obj["spec"]["output"]["modelVersionName"]))
         observed = training_job.Observed(attempts, jobs, version, self.refusals)
@@ -169,9 +170,10 @@ class World:
 
     def _plan_version(self) -> Outcome:
         job_name = verification.job_name(self.name[1], model_version.latest_attempt(self.obj))
+        found = self.job(job_name)
         observed = model_version.Observed(
-            job=self.job(job_name),
-            pods=job_state.pods_of(job_name, self.all("Pod")),
+            job=found,
+            pods=job_state.pods_of(found, self.all("Pod")) if found is not None else (),
             trouble=self.trouble,
             deployments=self.all("EdgeDeployment"),
             siblings=[

@@ -9,8 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modelfleet.api import common, crd, names
-from modelfleet.api.quantity import quantity_value
+from modelfleet.api import common, crd, names, quantity
 from modelfleet.api.rules import Contract
 from tests import contract, refusals
 
@@ -188,4 +187,4 @@ def test_the_name_of_a_version(version: str, name: str) -> None:
     ],
 )
 def test_the_number_of_a_quantity(text: str, value: Decimal) -> None:
-    assert quantity_value(text) == value
+    assert quantity.parse(text) == value

@@ -4,13 +4,15 @@ import ipaddress
 import itertools
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography import x509
 
-from e2e.cluster import certificates, cgroups, gateways, kind, node_configuration, oci, programs, toolchain
+from e2e.cluster import certificates, cgroups, gateways, host, kind, node_configuration, oci, programs, toolchain
+from e2e.cluster.commands import ClusterError, Report
 from e2e.cluster.folders import Folder
 from e2e.cluster.network import RANGES, Network
 
@@ -75,6 +77,18 @@ def test_every_program_has_a_module_to_build_it_from() -> None:
 )
 def test_an_old_go_is_not_used(printed: str, *, enough: bool) -> None:
     assert toolchain.new_enough(printed) is enough
+
+
+@pytest.mark.parametrize(
+    ("check", "packages"), [(host.check, "containerd .*runc"), (host.check_for_images, "buildah .*mmdebstrap")]
+)
+def test_packages_that_cannot_be_installed_are_named(
+    check: Callable[[Report], None], packages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(ClusterError, match=packages):
+        check(print)
 
 
 def test_a_certificate_says_who_it_is_for_and_is_signed_by_the_authority(tmp_path: Path) -> None:

@@ -122,10 +122,12 @@ def test_a_wish_is_followed_for_a_new_name(folder: Folder, wish: choice.Wish) ->
 def test_kubeconfig_comes_before_everything_else(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/some/where")
     assert choice.pick(folder.name, "auto") == "existing"
+    assert choice.pick(folder.name, "own") != "existing"
 
 
 def test_a_name_keeps_its_kind(recorded: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/some/where")
     assert choice.pick(recorded.name, "auto") == "local"
+    assert choice.pick(recorded.name, "own") == "local"
     with pytest.raises(ClusterError, match="take it down first"):
         choice.pick(recorded.name, "kind")

@@ -14,7 +14,7 @@ A, B = Key("Kind", "n", "a"), Key("Kind", "n", "b")
 
 
 def schedule() -> Schedule:
-    return Schedule(PACE, random.Random(0))  # noqa: S311
+    return Schedule(PACE, random.Random(0))
 
 
 def test_events_within_the_window_make_one_run() -> None:

@@ -514,3 +514,32 @@ def test_interrupted_anywhere_it_converges_to_the_same(data: st.DataObject) -> N
     assert world.replicas() == {wanted: 2}
     assert world.condition("Ready")["status"] == "True"
     assert len(world.kind("DaemonSet")) == 1
+
+
+def test_a_pod_of_a_predecessor_by_the_same_name_counts_for_nothing() -> None:
+    world = World(gateways(1))
+    world.run()
+    (pod,) = world.kind("Pod")
+    world.deployment["metadata"]["creationTimestamp"] = "2026-01-01T00:00:10Z"
+    pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:09Z"
+    world.step()
+    assert world.status["counts"]["healthy"] == 0
+
+
+def test_the_largest_status_stays_small() -> None:
+    """A hundred pools that no artifact fits, with names as long as they may be, and ten failures."""
+    pools = [pool(f"{index:03}-{'p' * 26}") for index in range(100)]
+    nodes = [node(f"{index:03}-{'n' * 240}", pool=each["name"]) for index, each in enumerate(pools)]
+    for index, each in enumerate(pools):
+        each["nodeSelector"] = {"pool": each["name"]}
+        if index >= 20:
+            each["artifact"] = "a" * 30
+    world = World(nodes, pools)
+    refused = refusing(MISMATCH.replace("the bytes are others", "x" * 2000))
+    world.behaviour = lambda _pod, _node: refused
+    for _ in range(5):
+        world.step()
+        world.play()
+    assert any(each.get("message") for each in world.status["pools"])
+    assert len(json.dumps(world.status)) < 32 * 1024
+    EdgeDeploymentStatus.model_validate(world.status)

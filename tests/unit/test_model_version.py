@@ -57,6 +57,30 @@ def test_artifacts_are_verified_once_and_never_again(world: World) -> None:
     ModelVersionStatus.model_validate(world.status)
 
 
+def test_the_report_of_a_predecessor_of_the_same_name_counts_for_nothing(world: World) -> None:
+    """A version deleted and registered again: the old Job's pod may outlive it, and saw other bytes."""
+    world.finish("verify-m-1-0-0-1", verified(HASH_MISMATCH), code=1)
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "verify-m-1-0-0-1", "uid": "before", "controller": True}
+    old = world.objects.pop(("Pod", "verify-m-1-0-0-1-0"))
+    old["metadata"] |= {"name": "a-predecessors", "ownerReferences": [owner]}
+    world.put(old)
+    world.finish("verify-m-1-0-0-1", verified())
+    world.settle()
+    assert world.condition("Verified")["status"] == "True"
+
+
+def test_the_largest_status_stays_below_its_bound() -> None:
+    files = [{**UNREACHABLE, "name": f"a{index}", "message": "x" * 4000} for index in range(16)]
+    up = World(version(artifacts=tuple(artifact(f"a{index}") for index in range(16))))
+    for index in range(150):
+        up.put(deployment("d" * 57 + f"{index:03}", wants="m-1-0-0"))
+    up.settle()
+    up.finish("verify-m-1-0-0-1", verified(*files), code=75)
+    up.settle()
+    ModelVersionStatus.model_validate(up.status)
+    assert len(json.dumps(up.status)) < 32 * 1024
+
+
 @pytest.mark.parametrize("reason", ["HashMismatch", "SizeMismatch"])
 def test_wrong_bytes_are_final(world: World, reason: str) -> None:
     world.finish("verify-m-1-0-0-1", verified(HASH_MISMATCH | {"reason": reason}), code=1)

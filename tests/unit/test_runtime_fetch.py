@@ -190,7 +190,7 @@ def test_a_uri_that_no_driver_takes_is_invalid(server: Behaviour, tmp_path: Path
 
 
 def test_a_bearer_token_of_the_secret_opens_the_store(server: Behaviour, tmp_path: Path) -> None:
-    server.token = "open-sesame"
+    server.token = "open-sesame"  # noqa: S105
     assert refused(item(server, tmp_path)).reason == "Unauthorized"
     secret = tmp_path / "secret"
     secret.mkdir()

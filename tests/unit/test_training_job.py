@@ -1,6 +1,7 @@
 """The plan of a TrainingJob: steps in order, attempts, the gate, registration; and each way it can end otherwise."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from modelfleet.api.model_version import ModelVersion
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.plan import job_state
 from modelfleet.plan.refusal import Refusal
-from tests.unit.job_world import DIGEST, World, artifact, job, report, step
+from modelfleet.reconcile import jobs
+from tests.unit.job_world import DIGEST, START, World, artifact, job, report, step
 
 GATE = [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}]
 
@@ -171,6 +173,65 @@ def test_results_that_are_missing_or_malformed_end_the_job(message: str, reason:
     assert "step train" in world.condition("Failed")["message"]
     assert said in world.condition("Failed")["message"]
     assert world.unfinished() == []
+
+
+def test_results_that_no_status_can_hold_end_the_job() -> None:
+    names = [f"s{index}" for index in range(16)]
+    world = begin(*(step(name) for name in names))
+    for name in names:
+        metrics = {f"{name}-{index}-{'x' * 40}": "0.123456789" for index in range(50)}
+        world.finish(f"nightly-{name}-1", report(**metrics))
+    world.settle()
+    assert (world.status["phase"], world.condition("Ready")["reason"]) == ("Failed", "ResultsTooLarge")
+    assert "as files" in world.condition("Ready")["message"]
+    assert len(json.dumps(world.status)) < 32 * 1024
+    TrainingJobStatus.model_validate(world.status)
+
+
+def test_the_jobs_of_attempts_long_over_are_not_kept() -> None:
+    world = begin(step("train"), initializer={"dataset": {"storageUri": "s3://d/x", "digest": f"sha256:{DIGEST}"}})
+    unreachable = json.dumps({"file": "x", "reason": "Unreachable", "message": "refused"})
+    for attempt in range(1, 21):
+        world.finish(f"nightly-train-{attempt}", unreachable, code=75, container=job_state.FETCH)
+        world.wait(1000)
+    assert [each["metadata"]["name"] for each in world.all("Job")] == [
+        "nightly-train-19",
+        "nightly-train-20",
+        "nightly-train-21",
+    ]
+
+
+def test_a_pod_that_does_not_end_is_told_with_its_node() -> None:
+    pod = {
+        "metadata": {"name": "p", "deletionTimestamp": "2026-11-21T06:00:00Z"},
+        "spec": {"nodeName": "n"},
+        "status": {},
+    }
+    assert job_state.stuck([pod], START + timedelta(seconds=59)) is None
+    trouble = job_state.stuck([pod], START + timedelta(seconds=61))
+    assert trouble is not None
+    assert "node n" in trouble.message
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([("TrainingJob", "nightly", "0")], ""),
+        ([("TrainingJob", "nightly", "a-predecessors")], ""),
+        ([("TrainingJob", "night", "1")], "TrainingJob night"),
+        ([], "nobody of ours"),
+    ],
+)
+def test_a_name_that_another_one_has(held: list[tuple[str, str, str]], said: str) -> None:
+    """TrainingJobs ``a`` and ``a-b`` with steps ``b-c`` and ``c`` want the same name for a Job."""
+
+    def child(*owners: tuple[str, str, str]) -> dict[str, Any]:
+        references = [{"kind": kind, "name": name, "uid": uid, "controller": True} for kind, name, uid in owners]
+        return {"metadata": {"name": "j", "ownerReferences": references}}
+
+    found = jobs.foreign_owner(child(("TrainingJob", "nightly", "0")), child(*held))
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class PoolStatus(Contract):
     name: common.ShortName
     """Name of the pool."""
     artifacts: Annotated[dict[str, Count], Field(max_length=16)] = Field(default_factory=dict)
-    """Number of nodes by artifact."""
+    """Number of nodes by artifact; the most frequent ones where there are many pools."""
     desired: Count = 0
     """Nodes or replicas that shall serve."""
     updated: Count = 0

@@ -4,8 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from modelfleet.api import quantity
 from modelfleet.api.common import LABEL_KEY_PATTERN, LabelValue, SecretReference
-from modelfleet.api.quantity import Quantity, quantity_value
+from modelfleet.api.quantity import Quantity
 from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, keys_match, lacks
 
 RESOURCE_PATTERN = (
@@ -82,7 +83,7 @@ Amounts = Annotated[dict[str, Quantity], Field(max_length=16), NULLS_ARE_ABSENT,
 
 def _requests_fit(self: Any) -> bool:
     return all(
-        quantity_value(amount) <= quantity_value(self.limits[name])
+        quantity.parse(amount) <= quantity.parse(self.limits[name])
         for name, amount in self.requests.items()
         if name in self.limits
     )
@@ -90,7 +91,7 @@ def _requests_fit(self: Any) -> bool:
 
 def _extended_requests_are_limits(self: Any) -> bool:
     return all(
-        name in self.limits and quantity_value(amount) == quantity_value(self.limits[name])
+        name in self.limits and quantity.parse(amount) == quantity.parse(self.limits[name])
         for name, amount in self.requests.items()
         if "/" in name
     )

@@ -114,6 +114,8 @@ class Contract(BaseModel):
         strict=True,
         frozen=True,
         use_attribute_docstrings=True,
+        # An error may be told in a log or an Event; what users wrote may hold a password.
+        hide_input_in_errors=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()

@@ -24,7 +24,9 @@ FailureReason = Literal["HashMismatch", "SizeMismatch", "Unreachable", "Unauthor
 class Wire(BaseModel):
     """Base of all messages: camelCase in JSON; unknown fields are ignored, so that old pods outlive an upgrade."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
 
 class StoredFile(Wire):

@@ -4,6 +4,8 @@ Every write passes one gate: it is refused unless the Lease is held, and cut off
 taken it. Every answer is folded into the view, so that the next plan sees our own writes before the watch echoes them.
 """
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -16,6 +18,11 @@ from modelfleet.plan.outcome import NodeLabel, ObjectRef, RawObject
 
 CHUNK: Final = 500
 """Objects asked for at once in a list: bounds the memory of one answer."""
+
+EVENTS_FRESH_SECONDS: Final = 10.0
+"""For how long what Events told is not asked again; shorter than the pauses between looks at what does not start."""
+
+_WARNINGS_KEPT: Final = 10
 
 MANAGED: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
 
@@ -34,6 +41,7 @@ class Cluster:
         self._connection = connection
         self._view = view
         self._fence = fence
+        self._warnings: dict[tuple[str, str, str], tuple[float, RawObjects]] = {}
 
     async def read(self, kind: str, namespace: str, name: str) -> RawObject | None:
         """The object, fresh from the API server; ``None`` when there is none."""
@@ -80,16 +88,18 @@ class Cluster:
         return self._fold(await self._write("POST", path, obj["kind"], obj, query=query))
 
     async def refusal(self, obj: RawObject) -> ApiError | None:
-        """Why the API server would not create the object, asked in a dry run; ``None``: it would, or has it already."""
+        """Why the API server would not create the object, asked in a dry run; ``None``: it would.
+
+        With code 409 it has an object of that name already.
+        """
         path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"))
         query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All"}
         try:
             await self._write("POST", path, obj["kind"], obj, query=query)
         except ApiError as error:
-            if error.refused:
+            if error.refused or (error.code == 409 and error.reason == "AlreadyExists"):
                 return error
-            if error.code != 409:
-                raise
+            raise
         return None
 
     async def apply(self, obj: RawObject) -> RawObject:
@@ -141,6 +151,22 @@ class Cluster:
         selector = f"type=Warning,regarding.kind={kind},regarding.name={name}"
         events = await self.list("Event", namespace, field_selector=selector)
         return sorted(events, key=_last_seen, reverse=True)
+
+    async def latest_warnings(self, namespace: str, kind: str, name: str) -> RawObjects:
+        """The latest few :meth:`warning_events` about an object, up to :data:`EVENTS_FRESH_SECONDS` old.
+
+        Listing Events costs the API server a scan of all there are in the namespace, and a fleet that moves makes
+        them by the ten thousand: a reconcile must not do that each time it is woken.
+        """
+        key, now = (namespace, kind, name), time.monotonic()
+        asked, events = self._warnings.get(key, (-math.inf, []))
+        if now - asked >= EVENTS_FRESH_SECONDS:
+            events = (await self.warning_events(namespace, kind, name))[:_WARNINGS_KEPT]
+            self._warnings = {
+                each: held for each, held in self._warnings.items() if now - held[0] < EVENTS_FRESH_SECONDS
+            }
+            self._warnings[key] = (now, events)
+        return events
 
     def _fold(self, obj: RawObject) -> RawObject:
         """Take an answer into the view, where its kind belongs there; children only with their label."""

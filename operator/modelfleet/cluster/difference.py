@@ -6,26 +6,9 @@ are rewritten (``1000m`` → ``1``), empty values are dropped, and named lists m
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-_SUFFIXES: Final = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "k": Decimal("1e3"),
-    "M": Decimal("1e6"),
-    "G": Decimal("1e9"),
-    "T": Decimal("1e12"),
-    "P": Decimal("1e15"),
-    "E": Decimal("1e18"),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}
+from modelfleet.api import quantity
 
 _QUANTITY_MAPS: Final = ("limits", "requests")
 _QUANTITY_FIELDS: Final = ("sizeLimit",)
@@ -108,11 +91,9 @@ def _is_prose(key: str) -> bool:
     return key == "message" or key.endswith(("Time", "Timestamp"))
 
 
-def _number(quantity: Any) -> Any:
+def _number(value: Any) -> Any:
     """A Kubernetes quantity as a number; whatever is none stays what it is."""
-    text = str(quantity)
-    suffix = next((text[-length:] for length in (2, 1) if text[-length:] in _SUFFIXES), "")
     try:
-        return Decimal(text.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
-    except InvalidOperation:
-        return quantity
+        return quantity.parse(str(value))
+    except ValueError:
+        return value

@@ -48,6 +48,23 @@ def merge(
     return merged
 
 
+def stuck(obj: Mapping[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """The status of an object whose plan cannot be made or carried out: stalled, and all else as it was."""
+    before, generation = obj.get("status") or {}, obj["metadata"].get("generation", 0)
+    observed = before.get("conditions") or ()
+    stated = [
+        Condition("Ready", "False", reason, message),
+        Condition("Reconciling", "False", reason),
+        Condition("Stalled", "True", reason, message),
+    ]
+    others = [each for each in observed if each.get("type") not in {condition.type for condition in stated}]
+    return {
+        **before,
+        "observedGeneration": generation,
+        "conditions": [*others, *merge(observed, stated, generation, now)],
+    }
+
+
 def find(conditions: Iterable[Mapping[str, Any]], type_: str) -> Mapping[str, Any] | None:
     """The condition of this type, if there is one."""
     return next((condition for condition in conditions if condition.get("type") == type_), None)

@@ -61,7 +61,10 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     owner = observed.deployment
     spec = EdgeDeploymentSpec.model_validate(owner["spec"])
     before = owner.get("status") or {}
-    observation = Observation(owner, spec, installation.name, observed.nodes, observed.pods, observed.hints)
+    born = owner["metadata"].get("creationTimestamp", "")
+    # A pod of a predecessor by the same name looks just like one of ours, but for its age.
+    pods = [pod for pod in observed.pods if pod["metadata"].get("creationTimestamp", born) >= born]
+    observation = Observation(owner, spec, installation.name, observed.nodes, pods, observed.hints)
     kept = revision.kept(observed.revisions, owner["metadata"]["uid"])
     live = _by_workload(observed.deployments, owner)
     catalogue = Catalogue(spec, kept)

@@ -22,6 +22,12 @@ from modelfleet.plan.waves import Progress, State
 from modelfleet.plan.workload import Workload
 
 FAILURE_SAMPLES: Final = 10
+POOL_TEXT: Final = 5_000
+"""Characters of all pools' messages together: a status of a hundred pools stays under 32 KiB."""
+POOL_ARTIFACTS: Final = 150
+"""Artifact counts of all pools together."""
+FAILURE_TEXT: Final = 120
+REASON_LENGTH: Final = 64
 NAMED_FAILURES: Final = 3
 """Failed nodes that a condition's message and the Events name."""
 
@@ -75,7 +81,7 @@ def state(found: Findings, now: datetime) -> Stated:
     problems = _problems(found, tally)
     verdict = _verdict(found, tally, stable, candidate, problems, going_back)
     failures = _failures(found.members)
-    pools = [_pool_status(fleet) for fleet in found.observation.pools]
+    pools = [_pool_status(fleet, len(found.observation.pools)) for fleet in found.observation.pools]
     status: dict[str, Any] = {
         "observedGeneration": generation,
         "phase": verdict.phase,
@@ -267,17 +273,20 @@ def _counts(members: Sequence[Member], tally: Counter[State]) -> dict[str, int]:
     }
 
 
-def _pool_status(fleet: PoolFleet) -> dict[str, Any]:
+def _pool_status(fleet: PoolFleet, pools: int) -> dict[str, Any]:
+    """The status of one of ``pools`` pools, which share what room there is."""
     artifacts = Counter(member.wanted.artifact.name for member in fleet.members if member.wanted)
+    most = sorted(sorted(artifacts.items()), key=lambda each: -each[1])[: max(1, POOL_ARTIFACTS // pools)]
     status: dict[str, Any] = {
         "name": fleet.pool.name,
-        "artifacts": dict(sorted(artifacts.items())),
+        "artifacts": dict(sorted(most)),
         "desired": len(fleet.members),
         "updated": sum(member.updated for member in fleet.members),
         "healthy": sum(member.state is State.HEALTHY for member in fleet.members),
     }
     trouble = _pool_trouble(fleet)
-    return {**status, "message": conditions.shorten(trouble.message)} if trouble else status
+    room = min(conditions.MESSAGE_LENGTH, POOL_TEXT // pools)
+    return {**status, "message": conditions.shorten(trouble.message, room)} if trouble else status
 
 
 def _failures(members: Iterable[Member]) -> list[dict[str, str]]:
@@ -285,8 +294,8 @@ def _failures(members: Iterable[Member]) -> list[dict[str, str]]:
     return [
         {
             "node": each.shown,
-            "reason": each.trouble.reason if each.trouble else "NotReady",
-            "message": conditions.shorten(each.trouble.message) if each.trouble else "",
+            "reason": each.trouble.reason[:REASON_LENGTH] if each.trouble else "NotReady",
+            "message": conditions.shorten(each.trouble.message, FAILURE_TEXT) if each.trouble else "",
         }
         for each in failed[:FAILURE_SAMPLES]
     ]

@@ -25,6 +25,9 @@ FETCH: Final = "fetch"
 QUIET_SECONDS: Final = 10
 """How long a Job may be without pods, or a pod without a word, before its Events are asked for the reason."""
 
+STUCK_SECONDS: Final = 60
+"""How long a pod may be overdue before that is told."""
+
 _WAITING: Final = {
     "ErrImagePull": "ImagePullFailed",
     "ImagePullBackOff": "ImagePullFailed",
@@ -80,9 +83,23 @@ def ending(job: Mapping[str, Any]) -> Ending | None:
     return None
 
 
-def pods_of(job: str, pods: Iterable[RawObject]) -> list[RawObject]:
-    """The pods of the Job of this name, by rank."""
-    mine = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == job]
+def pods_of(job: Mapping[str, Any], pods: Iterable[RawObject]) -> list[RawObject]:
+    """The pods of this Job, by rank.
+
+    Not those of a predecessor of the same name, whose owner was deleted and created again: its pods may outlive it
+    by a moment (on a node out of reach, by days), and their reports are about other bytes.
+    """
+    metadata = job["metadata"]
+    mine = [
+        pod
+        for pod in pods
+        if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == metadata["name"]
+        and all(
+            owner["uid"] == metadata["uid"]
+            for owner in pod["metadata"].get("ownerReferences") or ()
+            if owner.get("controller")
+        )
+    ]
     return sorted(mine, key=lambda pod: (rank(pod), pod["metadata"]["name"]))
 
 
@@ -143,7 +160,8 @@ def trouble(pods: Iterable[Mapping[str, Any]]) -> Trouble | None:
     for pod in pods:
         for condition in (pod.get("status") or {}).get("conditions") or ():
             if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return Trouble("Unschedulable", f"no node takes pod {pod['metadata']['name']}: {condition['message']}")
+                why = condition.get("message", "")
+                return Trouble("Unschedulable", f"no node takes pod {pod['metadata']['name']}: {why}")
         for status in _container_statuses(pod):
             waiting = (status.get("state") or {}).get("waiting") or {}
             reason = _WAITING.get(waiting.get("reason", ""))
@@ -172,6 +190,23 @@ def is_quiet(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: dat
         started = any(not (status.get("state") or {}).get("waiting") for status in _container_statuses(pod))
         if (pod.get("status") or {}).get("phase") == "Pending" and not started and _age(pod, now) >= QUIET_SECONDS:
             return str(pod["metadata"]["name"])
+    return None
+
+
+def stuck(pods: Iterable[Mapping[str, Any]], now: datetime) -> Trouble | None:
+    """A pod that is overdue to end by more than :data:`STUCK_SECONDS`: its node is out of reach, its Job waits for it.
+
+    A pod's deletionTimestamp is the moment by which it should have ended.
+    """
+    for pod in pods:
+        metadata, node = pod["metadata"], (pod.get("spec") or {}).get("nodeName")
+        ends = metadata.get("deletionTimestamp")
+        if node and ends and (now - conditions.parse_timestamp(ends)).total_seconds() > STUCK_SECONDS:
+            return Trouble(
+                "PodStuck",
+                f"pod {metadata['name']} does not end, as node {node} is out of reach: bring the node back, or delete"
+                " the Node where it is gone for good",
+            )
     return None
 
 

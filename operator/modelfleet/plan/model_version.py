@@ -97,7 +97,7 @@ def _verify(
         return _start(obj, spec, 1, known, None, observed, installation, now)
     ended = job_state.ending(observed.job) if observed.job is not None else None
     if observed.job is not None and ended is None:
-        return _running(observed, known, attempt, began, last, now)
+        return _running(observed, known, attempt, began, last)
     finding, since = _finding(spec, observed, ended, last), conditions.parse_timestamp(began) if began else now
     if ended is not None and finding is not None:
         known = _artifact_statuses(finding, ended.at)
@@ -171,7 +171,6 @@ def _running(
     attempt: int,
     began: str | None,
     last: Mapping[str, Any] | None,
-    now: datetime,
 ) -> _Progress:
     """The attempt goes on: say why where it does not start; keep what the last one found."""
     trouble = job_state.trouble(observed.pods) or observed.trouble
@@ -197,7 +196,7 @@ def _artifact_statuses(finding: verification.Finding, at: datetime) -> list[dict
             "name": file.name,
             "verified": file.verified,
             "reason": file.reason,
-            "message": file.message or None,
+            "message": conditions.shorten(file.message) or None,
             "sizeBytes": file.size_bytes,
             "verifiedAt": conditions.timestamp(at) if file.verified else None,
         }

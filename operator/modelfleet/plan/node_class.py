@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from modelfleet.plan import conditions, quantity
+from modelfleet.api import quantity
+from modelfleet.plan import conditions
 
 NFD_CPU_PREFIX: Final = "feature.node.kubernetes.io/cpu-cpuid."
 """Node Feature Discovery's labels for CPU features, named as Go's cpuid package names them."""

@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from modelfleet.plan import node_class, quantity
+from modelfleet.api import quantity
+from modelfleet.plan import node_class
 from modelfleet.plan.node_class import NodeClass
 from modelfleet.plan.revision import ReleaseArtifact
 
 PRECISIONS: Final = ("int8", "fp16", "bf16", "fp32")
 """From the least precise to the most."""
 
+_GIBIBYTE: Final = 1 << 30
+
 COMFORTABLE_MEMORY: Final = {
     "int8": 0,
-    "fp16": 16 * quantity.GIBIBYTE,
-    "bf16": 32 * quantity.GIBIBYTE,
-    "fp32": 32 * quantity.GIBIBYTE,
+    "fp16": 16 * _GIBIBYTE,
+    "bf16": 32 * _GIBIBYTE,
+    "fp32": 32 * _GIBIBYTE,
 }
 """Device memory in bytes from which a precision is preferred to a lesser one that fits as well."""
 

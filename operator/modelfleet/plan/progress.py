@@ -4,10 +4,11 @@ The status is the record of what was decided; Jobs say what became of it. Which 
 two alone, and an attempt's Job has a fixed name: so a plan made twice starts nothing twice.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
@@ -15,6 +16,9 @@ from modelfleet.plan import backoff, conditions, job_state, rendezvous, step_job
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
+
+RESULTS_LENGTH: Final = 16 * 1024
+"""Bytes that the results of all steps may take in the status, as JSON; it shall stay below 32 KiB as a whole."""
 
 StepStatus = dict[str, Any]
 """As ``status.steps[]`` has it."""
@@ -117,6 +121,15 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
 
 
 def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progress) -> StepStatus:
+    known = {status["name"]: status for status in (progress.setting.obj.get("status") or {}).get("steps") or ()}
+    others = [each.get("results") for each in {**known, **progress.statuses}.values() if each["name"] != step.name]
+    if sum(len(json.dumps(results)) for results in [*others, verdict.results] if results) > RESULTS_LENGTH:
+        message = (
+            f"its results and those of the other steps take more than {RESULTS_LENGTH} bytes: report metrics and"
+            " artifacts once, in the step that makes them, and the rest as files"
+        )
+        progress.failure = progress.failure or Halt("ResultsTooLarge", f"step {step.name}: {message}")
+        return _status(step, "Failed", attempt, _job_name(step, attempt, progress), message)
     dropped = ", ".join(verdict.dropped)
     message = f"metrics that are no finite numbers were dropped: {dropped}" if dropped else ""
     progress.notes.append(Note("Normal", "StepSucceeded", f"step {step.name} succeeded in attempt {attempt}"))
@@ -205,9 +218,3 @@ def _status(
 def is_begun(before: Mapping[str, Any]) -> bool:
     """Whether any step was ever started, by the status."""
     return any(status.get("attempt") for status in before.get("steps") or ())
-
-
-def is_done(order: Sequence[Step], before: Mapping[str, Any]) -> bool:
-    """Whether every step is done, by the status."""
-    done = {status["name"] for status in before.get("steps") or () if status["phase"] == "Succeeded"}
-    return done == {step.name for step in order}

@@ -25,7 +25,9 @@ FORMAT: Final = 1
 class Stored(BaseModel):
     """Base of what is kept in a ControllerRevision; unknown fields are ignored, so that a downgrade can read it."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
 
 class ReleaseArtifact(Stored):

@@ -30,6 +30,9 @@ from modelfleet.plan.progress import Halt, Progress
 from modelfleet.plan.refusal import Refusal
 from modelfleet.plan.training_status import FINISHED, Report, status
 
+KEPT_ATTEMPTS: Final = 3
+"""Attempts at a step whose Jobs stay while it goes on, for their logs to be read."""
+
 _SOON_SECONDS: Final = 1.0
 
 
@@ -117,7 +120,7 @@ def _run(
     return Outcome(
         create=made.create,
         apply=[rendezvous.service(obj)] if any(rendezvous.is_needed(step) for step in order) else [],
-        delete=_strays(statuses, observed),
+        delete=[*_strays(statuses, observed), *_outdated(obj, statuses, observed)],
         status=status(obj, report, now),
         notes=[*made.notes, *_trouble_notes(before, report)],
         requeue_after=min(due, default=None),
@@ -275,6 +278,17 @@ def _strays(statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[O
     """Unfinished Jobs of attempts that are not the latest of their step."""
     current = {step.get("jobName") for step in statuses}
     return [ref for ref in _unfinished(observed) if ref.name not in current]
+
+
+def _outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[ObjectRef]:
+    """Jobs of attempts long over: a store that is down for a week is tried a thousand times."""
+    kept = {
+        rendezvous.job_name(obj["metadata"]["name"], step["name"], int(step.get("attempt", 0)) - age)
+        for step in statuses
+        for age in range(KEPT_ATTEMPTS)
+    }
+    ended = [job for job in observed.jobs if job_state.ending(job) is not None]
+    return [_ref(job) for job in ended if job["metadata"]["name"] not in kept]
 
 
 def _ref(job: RawObject) -> ObjectRef:

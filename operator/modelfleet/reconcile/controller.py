@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from modelfleet.cluster.errors import ApiError, ClusterError, NotLeaderError
+from modelfleet.plan import conditions
 from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.reconcile.context import Context, Key, Reconcile
 from modelfleet.reconcile.execute import Executor
@@ -86,12 +87,22 @@ class Controller:
             await self._tell(seen, error)
 
     async def _tell(self, seen: RawObject, error: Exception) -> None:
+        """By an Event; in the conditions, too, where the error will stay until somebody does something about it."""
         what = str(error) if isinstance(error, ClusterError) else f"internal error, see the operator's log: {error!r}"
         note = Note("Warning", "ReconcileError", f"{what}. It is tried again with growing pauses")
+        passes = isinstance(error, ApiError) and not error.refused
+        # Said once: a message that is another one each time would wake the key by its own writing.
+        said = passes or _is_said(seen, note.reason)
+        status = None if said else conditions.stuck(seen, note.reason, note.message, self._context.now())
         try:
-            await self._executor.execute(seen, Outcome(notes=[note]))
+            await self._executor.execute(seen, Outcome(notes=[note], status=status))
         except ClusterError as second:
             logger.warning("The error could not be told in an Event: %s", second)
+
+
+def _is_said(obj: RawObject, reason: str) -> bool:
+    stalled = conditions.find((obj.get("status") or {}).get("conditions") or (), "Stalled") or {}
+    return stalled.get("reason") == reason and stalled.get("observedGeneration") == obj["metadata"].get("generation", 0)
 
 
 def _loop_time() -> float:

@@ -60,7 +60,7 @@ async def _refusals(
             refusals[each["metadata"]["name"]] = failure.get("message") or ""
     lacking = [each["metadata"]["name"] for each in daemon_sets if _lacks_pods(each.get("status") or {})]
     for name in lacking[:ASKED_AT_ONCE]:
-        events = await context.cluster.warning_events(namespace, "DaemonSet", name)
+        events = await context.cluster.latest_warnings(namespace, "DaemonSet", name)
         failed = next((event for event in events if event.get("reason") == "FailedCreate"), None)
         if failed is not None:
             refusals[name] = failed.get("note") or ""
@@ -84,7 +84,7 @@ async def _hints(context: Context, namespace: str, pods: list[RawObject], now: d
                 break
     hints = {}
     for name in silent:
-        events = await context.cluster.warning_events(namespace, "Pod", name)
+        events = await context.cluster.latest_warnings(namespace, "Pod", name)
         if events:
             hints[name] = Trouble(events[0].get("reason") or "Unknown", events[0].get("note") or "")
     return hints

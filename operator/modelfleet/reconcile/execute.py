@@ -5,6 +5,7 @@ nothing is remembered that a restart would miss: the memories below only save re
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -24,6 +25,8 @@ NODES_AT_ONCE: Final = 8
 _REMEMBERED: Final = 20_000
 
 Remembered = TypeVar("Remembered")
+
+logger = logging.getLogger(__name__)
 
 NoteObserver = Callable[[str, Note], None]
 """Told the kind and the note of each Event that was newly made."""
@@ -128,8 +131,11 @@ class Executor:
         try:
             await self._cluster.create(event)
         except ApiError as error:
-            if error.code != 409:
+            if error.code != 409 and not error.refused:
                 raise
+            if error.refused:
+                # A quota on Events, say. The status tells the same: it must not wait for ever.
+                logger.warning("Event %s about %s is refused: %s", note.reason, seen["metadata"]["name"], error)
             new = False
         else:
             new = True

@@ -20,28 +20,56 @@ async def job(context: Context, namespace: str, name: str) -> RawObject | None:
     return None if held is None or held["metadata"].get("deletionTimestamp") else held
 
 
-async def fresh_pods(context: Context, namespace: str, job_name: str) -> list[RawObject]:
+async def fresh_pods(context: Context, ended: RawObject) -> list[RawObject]:
     """The Job's pods from the API server: a Job's end is often seen before that of its pods."""
-    return await context.cluster.list("Pod", namespace, f"{job_state.JOB_NAME_LABEL}={job_name}")
+    metadata = ended["metadata"]
+    selector = f"{job_state.JOB_NAME_LABEL}={metadata['name']}"
+    return job_state.pods_of(ended, await context.cluster.list("Pod", metadata["namespace"], selector))
 
 
-async def trouble(context: Context, unfinished: RawObject, pods: Iterable[RawObject]) -> job_state.Trouble | None:
-    """What Events say about why nothing runs, where neither the Job nor its pods say it themselves."""
+async def trouble(context: Context, unfinished: RawObject, pods: list[RawObject]) -> job_state.Trouble | None:
+    """Why nothing goes on, where neither the Job nor its pods say it themselves: a pod is overdue, or Events tell."""
     metadata = unfinished["metadata"]
+    if job_state.ending(unfinished) is None and (stuck := job_state.stuck(pods, context.now())) is not None:
+        return stuck
     quiet = job_state.is_quiet(unfinished, pods, context.now())
     if quiet is None:
         return None
     kind, name = ("Job", metadata["name"]) if quiet == "Job" else ("Pod", quiet)
-    return job_state.event_trouble(await context.cluster.warning_events(metadata["namespace"], kind, name))
+    return job_state.event_trouble(await context.cluster.latest_warnings(metadata["namespace"], kind, name))
 
 
 async def refusals(context: Context, wanted: Iterable[RawObject]) -> dict[str, Refusal]:
-    """What the API server would not create, by name: asked in a dry run, so that the plan can say so in the status."""
+    """What cannot be created, by name, so that the plan can say so in the status.
+
+    The API server is asked in a dry run; a name that another owner's child has is no matter of waiting either.
+    """
     found = {}
     for obj in wanted:
-        metadata = obj["metadata"]
-        if context.view.get(obj["kind"], metadata["namespace"], metadata["name"]) is None:
+        kind, metadata = obj["kind"], obj["metadata"]
+        held = context.view.get(kind, metadata["namespace"], metadata["name"])
+        if held is None:
             error = await context.cluster.refusal(obj)
-            if error is not None:
+            if error is not None and error.code != 409:
                 found[metadata["name"]] = Refusal(error.message, final=error.code != 403)
+            elif error is not None:
+                held = await context.cluster.read(kind, metadata["namespace"], metadata["name"])
+        if held is not None and (other := foreign_owner(obj, held)):
+            message = f"{kind} {metadata['name']} exists and belongs to {other}; one of the two needs another name"
+            found[metadata["name"]] = Refusal(message, final=False)
     return found
+
+
+def foreign_owner(obj: RawObject, held: RawObject) -> str:
+    """Who owns the object that has the name which ``obj`` needs; empty where that is ``obj``'s owner.
+
+    An owner of the same kind and name is a predecessor that was deleted: the garbage collector frees the name.
+    """
+    ours, theirs = _owner(obj), _owner(held)
+    return "" if ours == theirs or not ours else " ".join(theirs) or "nobody of ours"
+
+
+def _owner(obj: RawObject) -> tuple[str, str] | tuple[()]:
+    """Kind and name of the controlling owner."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next(((owner["kind"], owner["name"]) for owner in owners if owner.get("controller")), ())

@@ -42,7 +42,7 @@ async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
     job = await jobs.job(context, namespace, job_name)
     if job is None:
         return observed
-    pods = job_state.pods_of(job_name, view.labelled("Pod", namespace, names.MODEL_VERSION_LABEL, name))
+    pods = job_state.pods_of(job, view.labelled("Pod", namespace, names.MODEL_VERSION_LABEL, name))
     if job_state.ending(job) is not None and not verification.has_report(pods):
-        pods = await jobs.fresh_pods(context, namespace, job_name)
+        pods = await jobs.fresh_pods(context, job)
     return replace(observed, job=job, pods=pods, trouble=await jobs.trouble(context, job, pods))

@@ -52,10 +52,10 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
     job = await jobs.job(context, namespace, job_name)
     if job is None:
         return steps.Attempt(None)
-    attempt = steps.Attempt(job, job_state.pods_of(job_name, pods))
-    if steps.needs_fresh_pods(step, attempt):
-        attempt = replace(attempt, pods=await jobs.fresh_pods(context, namespace, job_name))
-    return replace(attempt, trouble=await jobs.trouble(context, job, attempt.pods))
+    mine = job_state.pods_of(job, pods)
+    if steps.needs_fresh_pods(step, steps.Attempt(job, mine)):
+        mine = await jobs.fresh_pods(context, job)
+    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine))
 
 
 def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:

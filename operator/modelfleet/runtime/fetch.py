@@ -69,7 +69,7 @@ def check_size(file: StoredFile, size: int | None) -> None:
         raise RefusedError(
             "SizeMismatch",
             f"{store.redact(file.uri)} has {size} bytes in the store, {file.size_bytes} are expected: "
-            "the file was cut off or replaced after it was registered",
+            "it was cut off or replaced after it was registered",
         )
 
 
@@ -82,7 +82,7 @@ def check_digest(file: StoredFile, received: int, digest: str) -> None:
     if digest != file.sha256:
         raise RefusedError(
             "HashMismatch",
-            f"{where} has sha256 {digest}, {file.sha256} is expected: the file was changed after it was registered",
+            f"{where} was changed after it was registered: its sha256 is {digest}, expected is {file.sha256}",
         )
 
 

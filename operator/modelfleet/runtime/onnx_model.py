@@ -73,7 +73,8 @@ def load(order: ServeOrder) -> OnnxModel:
     if digest != order.sha256:
         raise RefusedError(
             "HashMismatch",
-            f"{path} has sha256 {digest}, {order.sha256} is expected: the file was changed on this device; not loaded",
+            f"{path.name} was changed on this device and is not loaded: "
+            f"its sha256 is {digest}, expected is {order.sha256}",
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpus.available()

@@ -27,7 +27,11 @@ logger = logging.getLogger(__name__)
 BLOCK_BYTES: Final = 8 * 2**20
 """Bytes of a ranged read; the most that is held in memory of a file."""
 
+_PRINTED: Final = 90
+"""Characters of a URI in a message, so that there is room for what is wrong."""
 _TRIES: Final = 5
+_UNKNOWN_KEY: Final = "XAdminUserNotFound"
+"""versitygw's word for what S3 calls InvalidAccessKeyId, which s3fs takes for a failure of input and output."""
 _FIRST_PAUSE_SECONDS: Final = 1.0
 
 Result = TypeVar("Result")
@@ -45,9 +49,10 @@ class Stream:
 
 
 def redact(uri: str) -> str:
-    """Return a URI that may be printed: without user, password, query and fragment."""
+    """Return a URI that may be printed: without user, password, query and fragment, and not too long for a message."""
     parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return plain if len(plain) <= _PRINTED else f"{plain[: _PRINTED // 3]}…{plain[1 - _PRINTED + _PRINTED // 3 :]}"
 
 
 @contextmanager
@@ -147,6 +152,8 @@ def _sorted_errors(uri: str, access: credentials.Access) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
             raise RefusedError("Unauthorized", f"{where}: the store wants credentials: name a Secret for it") from None
+        if _UNKNOWN_KEY in str(error):
+            raise RefusedError("Unauthorized", f"{where}: the store refused access: unknown access key") from None
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise RefusedError("NoSpace", f"{where}: no space left on the device") from None
         text = f"{type(error).__name__}: {_scrub(str(error), access)}"

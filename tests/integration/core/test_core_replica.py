@@ -10,7 +10,7 @@ import pytest
 
 from modelfleet.api import names
 from modelfleet.cluster.errors import NotLeaderError
-from modelfleet.plan import naming
+from modelfleet.plan import conditions, naming
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.reconcile.context import Context, Key
 from tests.plane import Plane
@@ -86,6 +86,12 @@ async def test_an_error_backs_off_is_counted_and_told(replica: Start, hands: Han
             return [event["reason"] for event in events] == ["ReconcileError"]
 
         await until(told, "the Event")
+
+        async def stalled() -> bool:
+            obj = await hands.cluster.read("EdgeDeployment", space, "a")
+            return conditions.is_true(((obj or {}).get("status") or {}).get("conditions") or (), "Stalled")
+
+        await until(stalled, "the condition")
         assert await up.metric("modelfleet_reconcile_errors_total") >= 3
         broken = False
         await settled(hands, space)

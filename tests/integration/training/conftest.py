@@ -4,85 +4,28 @@ All else is real: API server, Job controller, scheduler, quotas, garbage collect
 by writing the status that a kubelet would.
 """
 
-import asyncio
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.kubectl import Kubectl
-from modelfleet import application
 from modelfleet.plan import job_state
 from modelfleet.reconcile import model_version as versions
 from modelfleet.reconcile import training_job as training
-from modelfleet.settings import Settings
+from tests import operators
 from tests.objects import RawObject
+from tests.operators import Operator
 from tests.plane import Plane, control_plane_without_nodes
-from tests.replicas import QUICK, nothing_to_do
+from tests.replicas import nothing_to_do
 
 CRDS = Path(__file__).parents[3] / "crds"
 DIGEST = "77aa" * 16
-
-
-@dataclass
-class Operator:
-    """The operator in a thread of its own; it can be stopped and started at any time."""
-
-    plane: Plane
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    thread: threading.Thread | None = None
-    problem: BaseException | None = None
-
-    def start(self) -> None:
-        self.loop, self.stopping = asyncio.new_event_loop(), asyncio.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def stop(self) -> None:
-        if self.thread is not None:
-            self.loop.call_soon_threadsafe(self.stopping.set)
-            self.thread.join()
-            self.thread = None
-        assert self.problem is None, self.problem
-
-    def writes(self) -> list[RawObject]:
-        """Its write requests so far, its Lease's apart, from the audit log."""
-        lines = self.plane.audit_log.read_text().splitlines()
-        requests = [json.loads(line) for line in lines if "modelfleet-operator/" in line and "/leases" not in line]
-        return [each for each in requests if each["verb"] not in ("get", "list", "watch")]
-
-    def _run(self) -> None:
-        settings = Settings(
-            installation_name="training",
-            namespace="default",
-            runtime_image="modelfleet/runtime:none",
-            http_host="127.0.0.1",
-            http_port=0,
-            lease=QUICK,
-        )
-        reconcilers = {
-            "ModelVersion": versions.reconcile,
-            "TrainingJob": training.reconcile,
-            "EdgeDeployment": nothing_to_do,
-        }
-
-        async def operate() -> None:
-            replica = await application.build(settings, reconcilers)
-            await replica.run(self.stopping)
-
-        try:
-            self.loop.run_until_complete(operate())
-        except Exception as error:
-            self.problem = error
-        finally:
-            self.loop.close()
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +41,12 @@ def workshop(say: Callable[[str], None]) -> Iterator[Plane]:
 def operator(workshop: Plane) -> Iterator[Operator]:
     before = os.environ.get("KUBECONFIG")
     os.environ["KUBECONFIG"] = str(workshop.kubeconfig)
-    up = Operator(workshop)
+    reconcilers = {
+        "ModelVersion": versions.reconcile,
+        "TrainingJob": training.reconcile,
+        "EdgeDeployment": nothing_to_do,
+    }
+    up = Operator(operators.settings("training", "default"), reconcilers, workshop.audit_log)
     up.start()
     try:
         yield up
