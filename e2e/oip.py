@@ -44,8 +44,6 @@ def infer(base_url: str, model: str, inputs: dict[str, np.ndarray]) -> Answer:
 
 def offline(artifact: bytes, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What ONNX Runtime answers here, from the same bytes."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
