@@ -208,7 +208,7 @@ def test_roles_join_the_built_in_ones(chart_kubectl: Kubectl, built_in: str, ver
     def has_all(role: RawObject) -> bool:
         return all(joined(role, resource) >= {"get", "list", "watch"} | wanted for resource, wanted in verbs.items())
 
-    role = chart_kubectl.wait_for("clusterrole", built_in, has_all, timeout=60)
+    role = chart_kubectl.wait_for("clusterrole", built_in, has_all, timeout=180)
     if built_in == "view":
         assert all(joined(role, resource) == {"get", "list", "watch"} for resource in verbs)
 

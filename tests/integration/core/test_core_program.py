@@ -64,9 +64,9 @@ def test_sigterm_ends_it_cleanly_and_gives_the_lease_up(
 ) -> None:
     kubectl = plane.kubectl.within(space)
     kubectl.apply(deployment(space))
-    kubectl.wait_for("edgedeployment", "a", lambda obj: obj.get("status", {}).get("conditions"), timeout=60)
+    kubectl.wait_for("edgedeployment", "a", lambda obj: obj.get("status", {}).get("conditions"), timeout=180)
     program.send_signal(signal.SIGTERM)
-    output, _ = program.communicate(timeout=60)
+    output, _ = program.communicate(timeout=180)
     assert program.returncode == 0, output
     lines = [json.loads(line) for line in output.splitlines()]
     assert {"time", "level", "logger", "message"} <= set(lines[0])
@@ -85,7 +85,7 @@ def test_a_leader_that_froze_finds_another_one_in_its_place(
     def led_by_other_than(holder: str) -> str:
         """The holder, once it is somebody else."""
         lease = kubectl.wait_for(
-            "lease", "modelfleet", lambda obj: obj["spec"].get("holderIdentity", "") not in ("", holder), timeout=60
+            "lease", "modelfleet", lambda obj: obj["spec"].get("holderIdentity", "") not in ("", holder), timeout=180
         )
         found: str = lease["spec"]["holderIdentity"]
         return found
@@ -97,11 +97,11 @@ def test_a_leader_that_froze_finds_another_one_in_its_place(
         second = led_by_other_than(first)
         program.send_signal(signal.SIGCONT)
         kubectl.apply(deployment(space))
-        kubectl.wait_for("edgedeployment", "a", lambda obj: obj.get("status", {}).get("conditions"), timeout=60)
+        kubectl.wait_for("edgedeployment", "a", lambda obj: obj.get("status", {}).get("conditions"), timeout=180)
         assert program.poll() is None
         other.send_signal(signal.SIGTERM)
         assert led_by_other_than(second) == first
-        other.communicate(timeout=60)
+        other.communicate(timeout=180)
         assert other.returncode == 0
     finally:
         other.kill()
@@ -111,7 +111,7 @@ def test_a_leader_that_froze_finds_another_one_in_its_place(
 def test_unusable_settings_are_named(config: Path, plane: Plane) -> None:
     config.write_text("installationName: x\n")
     process = start(config, plane)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 2
     assert f"{config}: " in output
     assert "runtimeImage: Field required" in output
@@ -119,6 +119,6 @@ def test_unusable_settings_are_named(config: Path, plane: Plane) -> None:
 
 def test_an_unusable_kubeconfig_ends_it(config: Path, plane: Plane, tmp_path: Path) -> None:
     process = start(config, plane, KUBECONFIG=str(tmp_path / "none"))
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "kube-config" in output

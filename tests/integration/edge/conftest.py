@@ -133,11 +133,15 @@ class Line:
             status = deployment.get("status", {})
             return status.get("observedGeneration") == deployment["metadata"]["generation"] and reached(status)
 
-        return dict(self.kubectl.wait_for("edgedeployment", "line", seen, timeout=60)["status"])
+        return dict(self.kubectl.wait_for("edgedeployment", "line", seen)["status"])
 
     def until_healthy(self, version: str) -> RawObject:
         name = objects.name_of("m", version)
         return self.until(lambda at: at["phase"] == "Healthy" and at.get("stable", {}).get("modelVersion") == name)
+
+    def eventually(self, holds: Callable[[], Any]) -> None:
+        """Wait for what other controllers do in their own time: endpoints, garbage collection."""
+        self.kubectl.wait_for("namespace", self.namespace, lambda _: holds())
 
     def serving(self, version: str) -> set[str]:
         """The nodes on which a ready pod serves this version."""

@@ -130,21 +130,24 @@ def test_a_refused_model_version_leaves_stable_alone(other_line: Line) -> None:
     assert {"ModelVersionNotVerified", "ModelVersionNotFound"} <= set(line.events())
 
 
+def endpoints(line: Line) -> list[RawObject]:
+    """The addresses behind the Service."""
+    slices = line.kubectl.list("endpointslices", "kubernetes.io/service-name=line")
+    return [each for piece in slices for each in piece["endpoints"] or ()]
+
+
 def test_replicas_are_moved_and_reached_by_a_service_of_their_own(line: Line) -> None:
     line.register("1.0.0")
     line.register("2.0.0")
     line.deploy([in_site("x86", "plant-b", placement="Replicas", replicas=4), in_site("arm-edge", "plant-b")])
     line.until_healthy("1.0.0")
-    slices = line.kubectl.list("endpointslices", "kubernetes.io/service-name=line")
-    assert len([each for piece in slices for each in piece["endpoints"]]) == 4
+    line.eventually(lambda: len(endpoints(line)) == 4)
     line.edit(modelVersion="m-2-0-0")
     line.until_healthy("2.0.0")
-    deployments = line.kubectl.list("deployments")
-    assert [each["spec"]["replicas"] for each in deployments] == [4]
+    line.eventually(lambda: [each["spec"]["replicas"] for each in line.kubectl.list("deployments")] == [4])
     line.edit(pools=[in_site("arm-edge", "plant-b")])
     line.until(lambda status: status["counts"]["desired"] == 20 and status["phase"] == "Healthy")
-    assert line.kubectl.list("deployments") == []
-    assert line.kubectl.get("service", "line") is None
+    line.eventually(lambda: line.kubectl.list("deployments,services") == [])
 
 
 def test_a_quota_that_refuses_the_pods_is_told_of(line: Line) -> None:
@@ -161,7 +164,7 @@ def test_nothing_is_left_of_a_deleted_deployment(other_line: Line) -> None:
     line = other_line
     line.kubectl("delete", "edgedeployment", "line")
     kinds = "daemonsets,deployments,controllerrevisions,services,pods"
-    line.kubectl.wait_for("namespace", line.namespace, lambda _: line.kubectl.list(kinds) == [], timeout=60)
+    line.eventually(lambda: line.kubectl.list(kinds) == [])
 
 
 HAND = "hand-played"
@@ -220,7 +223,7 @@ def pod_of(line: Line, version: str, *, terminating: bool = False) -> RawObject:
         ]
         return bool(found)
 
-    line.kubectl.wait_for("edgedeployment", "line", there, timeout=60)
+    line.kubectl.wait_for("edgedeployment", "line", there)
     return found[0]
 
 

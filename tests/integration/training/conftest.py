@@ -32,7 +32,7 @@ DIGEST = "77aa" * 16
 def workshop(say: Callable[[str], None]) -> Iterator[Plane]:
     with control_plane_without_nodes(f"training-{os.getpid()}") as up:
         up.kubectl("apply", "-f", str(CRDS))
-        up.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        up.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")
         say("ran on: an API server, controllers and a scheduler without nodes")
         yield up
 
@@ -66,7 +66,7 @@ class Bench:
     operator: Operator
 
     def until(self, kind: str, name: str, reached: Callable[[RawObject], Any]) -> RawObject:
-        return self.kubectl.wait_for(kind, name, reached, timeout=60)
+        return self.kubectl.wait_for(kind, name, reached)
 
     def job(self, name: str) -> RawObject:
         """The Job, once it is there and has its pods."""

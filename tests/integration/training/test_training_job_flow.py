@@ -24,12 +24,12 @@ def test_two_pods_train_and_a_version_is_registered_and_verified(bench: Bench) -
     }
     bench.finish("nightly-train-1", report(artifact(), accuracy="0.5"))
     bench.finish("nightly-check-1", report(accuracy="0.95"))
-    bench.kubectl("wait", "trainingjob/nightly", "--for=condition=Ready", "--timeout=60s")
+    bench.kubectl("wait", "trainingjob/nightly", "--for=condition=Ready", "--timeout=180s")
     done = bench.kubectl.get("trainingjob", "nightly")
     assert done is not None
     assert (done["status"]["phase"], done["status"]["modelVersion"]) == ("Succeeded", "m-1-0-0")
     bench.finish("verify-m-1-0-0-1", found())
-    bench.kubectl("wait", "modelversion/m-1-0-0", "--for=condition=Ready", "--timeout=60s")
+    bench.kubectl("wait", "modelversion/m-1-0-0", "--for=condition=Ready", "--timeout=180s")
     version = bench.kubectl.get("modelversion", "m-1-0-0")
     assert version is not None
     assert version["status"]["stage"] == "Verified"
@@ -68,7 +68,7 @@ def test_a_step_that_exits_with_an_error_ends_the_job_with_its_last_words(bench:
     assert condition(failed, "Stalled")["status"] == "True"
     assert "StepFailed" in bench.events("nightly")
     # What ran beside it is stopped.
-    bench.kubectl("wait", "job/nightly-side-1", "--for=delete", "--timeout=60s")
+    bench.kubectl("wait", "job/nightly-side-1", "--for=delete", "--timeout=180s")
 
 
 def test_a_gang_that_loses_a_rank_begins_again_as_a_whole(bench: Bench) -> None:
@@ -117,7 +117,7 @@ def test_suspension_stops_the_pods_and_resumption_starts_new_ones(bench: Bench) 
     bench.job("nightly-train-1")
     bench.kubectl("patch", "trainingjob", "nightly", "--type=merge", '--patch={"spec": {"suspend": true}}')
     bench.until("trainingjob", "nightly", lambda job: job["status"]["phase"] == "Suspended")
-    bench.kubectl("wait", "job/nightly-train-1", "--for=delete", "--timeout=60s")
+    bench.kubectl("wait", "job/nightly-train-1", "--for=delete", "--timeout=180s")
     bench.kubectl("patch", "trainingjob", "nightly", "--type=merge", '--patch={"spec": {"suspend": false}}')
     bench.job("nightly-train-2")
     running = bench.until("trainingjob", "nightly", lambda job: job["status"]["phase"] == "Running")
@@ -131,8 +131,8 @@ def test_a_job_deleted_midway_leaves_nothing_even_without_the_operator(bench: Be
     try:
         bench.kubectl("delete", "trainingjob", "nightly")
         for kind, name in (("job", "nightly-train-1"), ("service", "nightly-training")):
-            bench.kubectl("wait", f"{kind}/{name}", "--for=delete", "--timeout=60s")
-        bench.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=60s")
+            bench.kubectl("wait", f"{kind}/{name}", "--for=delete", "--timeout=180s")
+        bench.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=180s")
     finally:
         bench.operator.start()
 
@@ -143,7 +143,7 @@ def test_what_ended_while_the_operator_was_away_is_taken_up(bench: Bench) -> Non
     bench.operator.stop()
     try:
         bench.finish("nightly-prepare-1", report())
-        bench.kubectl("wait", "job/nightly-prepare-1", "--for=condition=Complete", "--timeout=60s")
+        bench.kubectl("wait", "job/nightly-prepare-1", "--for=condition=Complete", "--timeout=180s")
     finally:
         bench.operator.start()
     bench.finish("nightly-train-1", report(artifact()))
@@ -159,7 +159,7 @@ def test_the_same_spec_created_again_trains_nothing(bench: Bench) -> None:
     bench.finish("nightly-train-1", report(artifact()))
     bench.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
     bench.kubectl("delete", "trainingjob", "nightly")
-    bench.kubectl("wait", "job/nightly-train-1", "--for=delete", "--timeout=60s")
+    bench.kubectl("wait", "job/nightly-train-1", "--for=delete", "--timeout=180s")
     bench.kubectl.apply(training_job(step("train")))
     again = bench.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
     assert condition(again, "Complete")["reason"] == "AlreadyRegistered"
