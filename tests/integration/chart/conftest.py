@@ -17,26 +17,26 @@ from tests.plane import Plane, control_plane_without_nodes
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelfleet"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chart_plane() -> Iterator[Plane]:
     """A control plane for these tests alone."""
     with control_plane_without_nodes(f"chart-{os.getpid()}") as plane:
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bare_kubectl(chart_plane: Plane) -> Kubectl:
     """The real kubectl with every right."""
     return chart_plane.kubectl.within("default")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chart_helm(chart_plane: Plane) -> Helm:
     """The real helm."""
     return Helm(programs.find("helm", print), chart_plane.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def install(chart_helm: Helm, bare_kubectl: Kubectl) -> Callable[[], None]:
     """Brings the release to the chart's default values, its policies in force."""
 
@@ -59,7 +59,7 @@ def wait_for_policies(kubectl: Kubectl) -> None:
     raise AssertionError(f"the admission policies are not in force: {refusal}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installed(install: Callable[[], None]) -> None:
     """The release ``modelfleet``, there once for all tests of the chart."""
     install()

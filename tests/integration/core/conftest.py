@@ -21,7 +21,7 @@ from tests.replicas import QUICK, Hands, Open, Replica, nothing_to_do, until
 CRDS = Path(__file__).parents[3] / "crds"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane() -> Iterator[Plane]:
     with control_plane_without_nodes(f"core-{os.getpid()}") as up:
         up.kubectl("apply", "-f", str(CRDS))

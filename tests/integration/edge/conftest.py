@@ -30,7 +30,7 @@ GATEWAYS = 200
 CRDS = Path(__file__).parents[3] / "crds"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(say: Callable[[str], None]) -> Iterator[Cluster]:
     name = f"edge-{os.getpid()}"
     try:

@@ -28,7 +28,7 @@ CRDS = Path(__file__).parents[3] / "crds"
 DIGEST = "77aa" * 16
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def workshop(say: Callable[[str], None]) -> Iterator[Plane]:
     with control_plane_without_nodes(f"training-{os.getpid()}") as up:
         up.kubectl("apply", "-f", str(CRDS))
@@ -37,7 +37,7 @@ def workshop(say: Callable[[str], None]) -> Iterator[Plane]:
         yield up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(workshop: Plane) -> Iterator[Operator]:
     before = os.environ.get("KUBECONFIG")
     os.environ["KUBECONFIG"] = str(workshop.kubeconfig)

@@ -1,0 +1,1 @@
+"""The chart; a package, so that its control plane goes down when its last test is done."""

@@ -1,0 +1,1 @@
+"""The operator's core; a package, so that its control plane goes down when its last test is done."""

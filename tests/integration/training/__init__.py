@@ -1,0 +1,1 @@
+"""TrainingJobs and ModelVersions; a package, so that its control plane goes down when its last test is done."""
