@@ -42,7 +42,6 @@ def test_two_pods_train_and_a_version_is_registered_and_verified(bench: Bench) -
 
 def costs_nothing_when_looked_at_again(bench: Bench, *objects: RawObject) -> None:
     """Wake the operator for converged objects with writes of ours; it makes none."""
-    mark = bench.operator.plane.kubectl
     before = len(bench.operator.writes())
     for turn in range(3):
         for obj in objects:
@@ -54,7 +53,7 @@ def costs_nothing_when_looked_at_again(bench: Bench, *objects: RawObject) -> Non
     writes = bench.operator.writes()[before:]
     assert {each["objectRef"]["name"] for each in writes if each["objectRef"]["resource"] != "events"} == {"later"}
     for obj in objects:
-        now = mark.within(bench.kubectl.namespace).get(obj["kind"], obj["metadata"]["name"])
+        now = bench.kubectl.get(obj["kind"], obj["metadata"]["name"])
         assert now is not None
         assert now["status"] == obj["status"]
 

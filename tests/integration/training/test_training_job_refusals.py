@@ -94,6 +94,11 @@ def test_a_version_that_somebody_registered_by_hand(bench: Bench) -> None:
     assert bench.kubectl.list("jobs", "modelfleet.dev/training-job=nightly") == []
 
 
+def create_refused(bench: Bench) -> str:
+    """What the API server says to a ModelVersion, in a dry run."""
+    return bench.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(model_version()), check=False)
+
+
 def test_a_version_that_a_policy_refuses(bench: Bench) -> None:
     name = bench.kubectl.namespace
     policy = {
@@ -125,8 +130,8 @@ def test_a_version_that_a_policy_refuses(bench: Bench) -> None:
     try:
         bench.kubectl.apply(training_job(step("train")))
         bench.job("nightly-train-1")
-        refused = bench.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(model_version()), check=False)
-        assert "versions need a signature" in refused
+        # An API server takes up a new policy a moment after it was written.
+        bench.until("namespace", name, lambda _: "versions need a signature" in create_refused(bench))
         bench.finish("nightly-train-1", report(artifact()))
         observed = bench.until("trainingjob", "nightly", failed)
         assert condition(observed, "Failed")["reason"] == "ModelVersionRefused"
