@@ -80,7 +80,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     members = observation.judge(aim.target, aim.stable, live, clock)
     moves, progress = _moves(spec, before, aim, members, catalogue)
-    labels = _labels(observation, moves, aim, installation.name, spec.paused)
+    labels = _labels(observation, moves, installation.name, spec.paused)
     carried = observation.carried | {name: item.hash for name, item in moves.items() if not _is_replica(name)}
     needed = {*observation.carried.values(), *carried.values()}
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
@@ -182,7 +182,7 @@ def _is_replica(name: str) -> bool:
 
 
 def _labels(
-    observation: Observation, moves: Mapping[str, Workload], aim: Aim, installation: str, paused: bool
+    observation: Observation, moves: Mapping[str, Workload], installation: str, paused: bool
 ) -> list[NodeLabel]:
     labels = [] if paused else [NodeLabel(name, observation.key, None) for name in observation.strays]
     for name, item in moves.items():

@@ -4,13 +4,11 @@ The tests say themselves what a ModelVersion's verification found and, for gatew
 became of their pods. All else is the real control plane's: API server, DaemonSets, Deployments, garbage collection.
 """
 
-import asyncio
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ import pytest
 from e2e.cluster import choice
 from e2e.cluster.cluster import Cluster
 from e2e.kubectl import Kubectl
-from modelfleet import application
 from modelfleet.reconcile import edge_deployment
-from modelfleet.settings import LeaseSetting, Settings
-from tests import objects
+from tests import objects, operators
 from tests.objects import RawObject
+from tests.operators import Operator
 from tests.replicas import nothing_to_do
 
 GATEWAYS = 200
@@ -40,55 +37,6 @@ def fleet(say: Callable[[str], None]) -> Iterator[Cluster]:
         yield up
     finally:
         choice.down(name, report=say)
-
-
-@dataclass
-class Operator:
-    """The operator in a thread of its own; it can be stopped and started at any time."""
-
-    namespace: str
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    thread: threading.Thread | None = None
-    problem: BaseException | None = None
-
-    def start(self) -> None:
-        self.loop, self.stopping = asyncio.new_event_loop(), asyncio.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def stop(self) -> None:
-        if self.thread is not None:
-            self.loop.call_soon_threadsafe(self.stopping.set)
-            self.thread.join()
-            self.thread = None
-        assert self.problem is None, self.problem
-
-    def _run(self) -> None:
-        settings = Settings(
-            installation_name=self.namespace,
-            namespace=self.namespace,
-            runtime_image="modelfleet/runtime:none",
-            http_host="127.0.0.1",
-            http_port=0,
-            lease=LeaseSetting(duration_seconds=3.0, renew_deadline_seconds=2.0, retry_period_seconds=0.5),
-        )
-        reconcilers = {
-            "ModelVersion": nothing_to_do,
-            "TrainingJob": nothing_to_do,
-            "EdgeDeployment": edge_deployment.reconcile,
-        }
-
-        async def operate() -> None:
-            replica = await application.build(settings, reconcilers)
-            await replica.run(self.stopping)
-
-        try:
-            self.loop.run_until_complete(operate())
-        except Exception as error:
-            self.problem = error
-        finally:
-            self.loop.close()
 
 
 @dataclass(frozen=True)
@@ -157,13 +105,6 @@ class Line:
         items = self.kubectl.list("events.events.k8s.io")
         return [each["reason"] for each in items if each["regarding"]["kind"] == "EdgeDeployment"]
 
-    def writes(self) -> list[RawObject]:
-        """The operator's write requests so far, its Lease's apart, from the audit log."""
-        assert self.cluster.audit_log is not None
-        lines = self.cluster.audit_log.read_text().splitlines()
-        requests = [json.loads(line) for line in lines if "modelfleet-operator/" in line and "/leases" not in line]
-        return [each for each in requests if each["verb"] not in ("get", "list", "watch")]
-
 
 def artifact(name: str, **fields: Any) -> RawObject:
     """An artifact that nobody fetches."""
@@ -183,7 +124,14 @@ def line(fleet: Cluster, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     monkeypatch.setenv("KUBECONFIG", str(fleet.kubeconfig))
     namespace = f"line-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]}"
     fleet.kubectl("create", "namespace", namespace)
-    up = Line(fleet, fleet.kubectl.within(namespace), namespace, Operator(namespace))
+    reconcilers = {
+        "ModelVersion": nothing_to_do,
+        "TrainingJob": nothing_to_do,
+        "EdgeDeployment": edge_deployment.reconcile,
+    }
+    assert fleet.audit_log is not None
+    operator = Operator(operators.settings(namespace, namespace), reconcilers, fleet.audit_log)
+    up = Line(fleet, fleet.kubectl.within(namespace), namespace, operator)
     up.operator.start()
     try:
         yield up

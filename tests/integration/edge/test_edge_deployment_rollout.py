@@ -60,10 +60,10 @@ def test_two_hundred_gateways_take_two_versions_at_less_than_two_writes_each(lin
         "noArtifact": 0,
     }
     assert len(line.serving("1.0.0")) == 200
-    before = len(line.writes())
+    before = len(line.operator.writes())
     line.edit(modelVersion="m-2-0-0")
     line.until_healthy("2.0.0")
-    rollout = line.writes()[before:]
+    rollout = line.operator.writes()[before:]
     labels = [each for each in rollout if each["objectRef"]["resource"] == "nodes"]
     assert len(labels) == 200
     assert len(rollout) <= 2 * 200, Counter(each["objectRef"]["resource"] for each in rollout)
@@ -74,13 +74,13 @@ def test_two_hundred_gateways_take_two_versions_at_less_than_two_writes_each(lin
 def test_a_converged_line_is_left_alone(other_line: Line) -> None:
     line = other_line
     time.sleep(edge_deployment.SETTLE_STATUS_SECONDS + 1)  # the last counts of the rollout may be written late
-    before = len(line.writes())
+    before = len(line.operator.writes())
     # A change that wakes the reconciler and asks for nothing new.
     line.kubectl("label", "edgedeployment", "line", "touched=yes")
     line.kubectl("label", "node", "gw-x86-0000", "--overwrite", "touched=yes")
     line.edit(revisionHistoryLimit=6)
     line.until(lambda status: status["phase"] == "Healthy")
-    written = [each["objectRef"] for each in line.writes()[before:]]
+    written = [each["objectRef"] for each in line.operator.writes()[before:]]
     assert [each.get("subresource") for each in written] == ["status"], "observedGeneration, and nothing else"
 
 
