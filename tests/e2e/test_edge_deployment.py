@@ -61,6 +61,10 @@ def test_bytes_changed_after_their_verification_are_refused_on_the_device(
 
     files.write(second["uri"], whole)
     kubectl.wait_for("edgedeployment", "line", lambda each: is_true(each, "Ready"), timeout=400)
+    # Ready is said when the last pod of 1.0.0 is on its way out; kube-proxy hears of that a moment later.
+    for _ in kubectl.readings("service", "line", timeout=30):
+        if infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0":
+            break
     assert infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0"
 
 

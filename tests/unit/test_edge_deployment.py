@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelfleet.api import names
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
 from modelfleet.plan import naming
 from tests.unit.edge_world import (
@@ -421,6 +422,21 @@ def test_replicas_move_make_before_break_and_failures_take_none_away() -> None:
     assert world.kind("Service")[0]["spec"]["ports"] == [
         {"name": "http", "port": 8080, "targetPort": "http", "protocol": "TCP"}
     ]
+
+
+def test_ready_is_said_when_no_replica_of_the_previous_version_serves_any_more() -> None:
+    world = World([node("lab-0", pool="lab")], [pool("lab", placement="Replicas", replicas=2)])
+    world.add_model(model_version("2.0.0"))
+    world.run()
+    world.edit(modelVersion=V2)
+    said: list[tuple[str, set[str]]] = []
+    world.run(watch=lambda: said.append((world.condition("Ready")["status"], set(versions_of_pods(world)))))
+    assert ("True", {V2}) in said
+    assert all(V1 not in versions for ready, versions in said if ready == "True")
+
+
+def versions_of_pods(world: World) -> list[str]:
+    return [pod["metadata"]["labels"][names.MODEL_VERSION_LABEL] for pod in world.kind("Pod")]
 
 
 def test_replicas_go_back_make_before_break_too() -> None:

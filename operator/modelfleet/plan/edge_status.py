@@ -208,7 +208,11 @@ def _verdict(
 ) -> _Verdict:
     reachable = sum(tally.values()) - tally[State.UNREACHABLE] - tally[State.LOST] - tally[State.NO_ARTIFACT]
     on_target = stable is not None and candidate is None and not found.aim.refused and found.aim.problem is None
-    done = on_target and not problems and tally[State.HEALTHY] == reachable
+    # Their Service still sends requests to replicas of the previous version.
+    replaced = found.observation.serving_replicas - {
+        fleet.wanted.hash for fleet in found.observation.pools if fleet.wanted
+    }
+    done = on_target and not problems and tally[State.HEALTHY] == reachable and not replaced
     waiting = found.aim.problem if found.aim.problem and found.aim.problem.heals else None
     paused = found.spec.paused
     if done:

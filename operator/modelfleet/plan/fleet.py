@@ -94,11 +94,15 @@ class Observation:
         """Nodes that carry our label and belong to no EveryNode pool."""
         self.pods: defaultdict[str, list[ServingPod]] = defaultdict(list)
         """By node for gateways, by workload for replicas."""
+        self.serving_replicas: set[str] = set()
+        """Hashes of the workloads that have a replica which is not on its way out."""
         self._sort(nodes, naming.install_mark(installation) + "-")
         for pod in pods:
             facts = serving_pod.read(pod, hints.get(pod["metadata"]["name"]))
             replica = (pod["metadata"].get("labels") or {}).get(names.PLACEMENT_LABEL) == workload.REPLICAS
             self.pods[facts.workload if replica else facts.node].append(facts)
+            if replica and not facts.terminating:
+                self.serving_replicas.add(facts.workload)
         for fleet in self.pools:
             fleet.tolerations = _tolerations(fleet)
 
