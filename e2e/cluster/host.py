@@ -83,12 +83,13 @@ def _install(missing: set[str], report: Report) -> None:
         )
     report(f"host: installing {' '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", "--quiet", environment=environment)
+    # Another installation may be under way: a machine's own at its first boot, or that of another cluster.
+    patient = ("apt-get", "--option=DPkg::Lock::Timeout=600", "--quiet")
+    run(*patient, "update", environment=environment)
     # Debian's containerd would start a service of its own; only its programs are wanted here.
     run(
-        "apt-get",
+        *patient,
         "install",
-        "--quiet",
         "--yes",
         "--no-install-recommends",
         *packages,
