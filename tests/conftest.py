@@ -1,7 +1,9 @@
 """What the tests run on: nothing, a cluster for the chart alone, or the local cluster with the operator in it.
 
-Unit tests first, then integration, then e2e, so that the cheap ones speak first. A cluster that the run made is taken
-down with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
+Two workers share them, as most tests wait for something: one takes the e2e tests, which need the real node, the other
+the unit tests, so that the cheap ones speak first, and then folder by folder the integration tests. A cluster that
+the run made is taken down with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker
+when working on a test.
 """
 
 import os
@@ -26,21 +28,20 @@ settings.register_profile("modelfleet", deadline=None)
 settings.load_profile("modelfleet")
 _OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-(\d+)")
 """Names of clusters that belong to a test run: what it is for, and the run's process id."""
-_ORDER = ("unit", "integration", "e2e")
+_ORDER = ("e2e", "unit", "integration")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order by folder, and mark by folder."""
+    """Order by folder, and mark by folder; what shares a control plane stays on one worker."""
 
-    def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return _ORDER.index(folder)
+    def folders(item: pytest.Item) -> tuple[str, ...]:
+        return item.path.relative_to(Path(__file__).parent).parts[:-1]
 
-    items.sort(key=place)
+    items.sort(key=lambda item: _ORDER.index(folders(item)[0]))
     for item in items:
-        folder = _ORDER[place(item)]
-        if folder != "unit":
-            item.add_marker(folder)
+        if folders(item)[0] != "unit":
+            item.add_marker(folders(item)[0])
+            item.add_marker(pytest.mark.xdist_group("/".join(folders(item))))
 
 
 @pytest.fixture(scope="session")

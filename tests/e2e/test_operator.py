@@ -11,19 +11,22 @@ from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE
 from e2e.kubectl import Kubectl, is_true
 from e2e.project import Files
+from modelfleet.api import names
+from modelfleet.plan import naming
 from tests import objects
 from tests.objects import ARTIFACT, REPORT
 
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelfleet"
-LABEL_PREFIX = "node.modelfleet.dev/"
 
 
-def gateways(kubectl: Kubectl) -> list[dict[str, str]]:
-    """The labels of ours on every node."""
-    return [
-        {key: value for key, value in node["metadata"]["labels"].items() if key.startswith(LABEL_PREFIX)}
+def labels_of_ours(kubectl: Kubectl) -> set[str]:
+    """The keys of ours that any node carries."""
+    return {
+        key
         for node in kubectl.list("nodes")
-    ]
+        for key in node["metadata"]["labels"]
+        if key.startswith(names.NODE_LABEL_PREFIX)
+    }
 
 
 @pytest.fixture
@@ -32,17 +35,18 @@ def audit(cluster: Cluster) -> AuditLog:
     return AuditLog(cluster.audit_log)
 
 
-def await_swept(kubectl: Kubectl) -> None:
-    """Wait until no node carries a label of ours: the owners are gone, and the sweep was here."""
+def await_swept(kubectl: Kubectl, key: str = "") -> None:
+    """Wait until no node carries that label of ours (or any): the owners are gone, and the sweep was here."""
     for _ in kubectl.readings("namespace", "default", timeout=180):
-        if not any(gateways(kubectl)):
+        left = labels_of_ours(kubectl)
+        if not left or (key and key not in left):
             return
     raise AssertionError("nodes still carry labels whose owner is gone")
 
 
-def three_pools() -> list[objects.RawObject]:
-    """All 200 simulated gateways."""
-    return [objects.pool(name, {"pool": name, "type": "kwok"}) for name in ("cuda", "arm-edge", "x86")]
+def three_pools(**labels: str) -> list[objects.RawObject]:
+    """All 200 simulated gateways, or those with these labels."""
+    return [objects.pool(name, {"pool": name, "type": "kwok", **labels}) for name in ("cuda", "arm-edge", "x86")]
 
 
 def test_killed_at_ten_random_moments_the_flow_still_ends_well(
@@ -61,8 +65,9 @@ def test_killed_at_ten_random_moments_the_flow_still_ends_well(
                 objects.step("train", train_image, ARTIFACT, "prepare"),
             ],
         ),
-        objects.edge_deployment("m-1-0-0", three_pools()),
+        objects.edge_deployment("m-1-0-0", three_pools(site="plant-a")),
     )
+    gateways = kubectl.list("nodes", "type=kwok,site=plant-a")
     while kills < 10:
         done.wait(moments.uniform(0.5, 12))
         pods = operator_pods.list("pods", "app.kubernetes.io/name=modelfleet")
@@ -72,7 +77,7 @@ def test_killed_at_ten_random_moments_the_flow_still_ends_well(
         kills += 1
     kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"), timeout=300)
     deployed = kubectl.wait_for("edgedeployment", "line", lambda deployment: is_true(deployment, "Ready"), timeout=300)
-    assert deployed["status"]["counts"]["healthy"] == 200
+    assert deployed["status"]["counts"]["healthy"] == len(gateways)
     job = kubectl.get("trainingjob", "job")
     assert job is not None
     # No step ran twice: a second attempt would have another name.
@@ -133,10 +138,11 @@ def test_deleted_while_the_operator_is_down_nothing_runs_on_and_labels_are_swept
 ) -> None:
     kubectl.apply(
         objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]),
-        objects.edge_deployment("m-1-0-0", three_pools()),
+        objects.edge_deployment("m-1-0-0", three_pools(site="plant-a")),
     )
-    kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
-    assert any(gateways(kubectl))
+    deployed = kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
+    key = naming.node_label_key(deployed["metadata"]["uid"])
+    assert key in labels_of_ours(kubectl)
     operator_pods("scale", "deployment", "modelfleet", "--replicas=0")
     operator_pods("wait", "pods", "--for=delete", "--selector=app.kubernetes.io/name=modelfleet", "--timeout=90s")
     try:
@@ -146,7 +152,7 @@ def test_deleted_while_the_operator_is_down_nothing_runs_on_and_labels_are_swept
     finally:
         operator_pods("scale", "deployment", "modelfleet", "--replicas=2")
     operator_pods("rollout", "status", "deployment/modelfleet", "--timeout=120s")
-    await_swept(kubectl)
+    await_swept(kubectl, key)
 
 
 def test_one_of_two_replicas_leads_and_the_other_takes_over(
