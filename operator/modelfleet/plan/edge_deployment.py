@@ -114,7 +114,7 @@ class Catalogue:
     """Finds what a workload's hash stands for, among the releases that are kept; the likely ones are tried first."""
 
     def __init__(self, spec: EdgeDeploymentSpec, kept: aims.Kept) -> None:
-        self._pools = [pool.name for pool in spec.pools]
+        self._pools = spec.pools
         self._untried = [release for _, release in sorted(kept.values(), key=lambda each: each[0])]
         self._found: dict[str, Workload] = {}
 
@@ -202,8 +202,17 @@ def _daemon_sets(
     """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
     tolerations = {fleet.pool.name: fleet.tolerations for fleet in observation.pools}
     items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
-    applied = [workload.daemon_set(item, owner, installation, tolerations[item.pool]) for item in items]
+    applied = [
+        workload.daemon_set(item, owner, installation, tolerations[item.pool], _made_for(running.get(item.hash)))
+        for item in items
+    ]
     return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
+
+
+def _made_for(daemon_set: RawObject | None) -> str:
+    """The revision whose name the pods of a DaemonSet carry; empty where there is none yet."""
+    labels = daemon_set["metadata"].get("labels") or {} if daemon_set else {}
+    return str(labels.get(names.REVISION_LABEL, ""))
 
 
 def _service(observed: Observed, spec: EdgeDeploymentSpec) -> tuple[list[RawObject], list[ObjectRef]]:

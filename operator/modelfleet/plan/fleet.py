@@ -142,8 +142,8 @@ class Observation:
         return [member for fleet in self.pools for member in fleet.members]
 
     def _judge_nodes(self, fleet: PoolFleet, release: Release | None, stable: Release | None, clock: Clock) -> None:
-        chooser = Chooser(release, fleet.pool.name)
-        until_then = Chooser(stable, fleet.pool.name)
+        chooser = Chooser(release, fleet.pool)
+        until_then = Chooser(stable, fleet.pool)
         for node in fleet.nodes:
             name = node["metadata"]["name"]
             carried = self.carried.get(name, "")
@@ -176,7 +176,7 @@ class Observation:
     ) -> None:
         count = 1 if fleet.pool.replicas is None else fleet.pool.replicas
         name = fleet.pool.name
-        chooser = Chooser(release, name)
+        chooser = Chooser(release, fleet.pool)
         fleet.wanted, why_not = chooser.for_all(fleet.nodes, deployments)
         fleet.no_artifact = f"all its nodes: {why_not}" if why_not and release else ""
         live = deployments.get(fleet.wanted.hash) if fleet.wanted else None
@@ -204,12 +204,14 @@ class Observation:
 class Chooser:
     """The artifact for each node of one pool in one release; equal nodes are decided once."""
 
-    def __init__(self, release: Release | None, pool: str) -> None:
+    def __init__(self, release: Release | None, pool: Pool) -> None:
         self._release = release
-        self._pool = pool
+        self._pool = pool.name
         artifacts = release.artifacts if release else ()
         self._workloads = {
-            artifact.name: workload.workload(release, pool, artifact) for artifact in artifacts if release
+            artifact.name: workload.workload(release, pool.name, artifact, pool.placement)
+            for artifact in artifacts
+            if release
         }
         self._latched = {item.hash: item for item in self._workloads.values()}
         self._choices: dict[NodeClass, Choice] = {}

@@ -65,7 +65,7 @@ def _counts(
     missing = total - ready
     stable = None
     if aim.stable is not None and not aim.settled:
-        stable, _ = Chooser(aim.stable, fleet.pool.name).for_all(fleet.nodes, live)
+        stable, _ = Chooser(aim.stable, fleet.pool).for_all(fleet.nodes, live)
         if stable is not None and stable != fleet.wanted:
             counts[stable] = missing
             missing -= _available(live.get(stable.hash))

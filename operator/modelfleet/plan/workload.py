@@ -1,9 +1,10 @@
 """What a pool serves, as Kubernetes objects: the pod template, its DaemonSet or Deployment, and the Service.
 
-A workload is named by the hash of *what* it serves (artifact, serving container, pool overrides), never of *where*
-(selectors, tolerations): a changed toleration restarts no gateway. The templates below are a pure function of the
-hashed values, so two operators of different age must build the same one for a release of format 1: golden tests pin
-both the hash and the template, and a change to either belongs into a new ``revision.FORMAT``.
+A workload is named by the hash of *what* it serves (artifact, serving container, pool overrides; of replicas the
+revision too), never of *where* (selectors, tolerations): a changed toleration restarts no gateway. The templates below
+are a pure function of the hashed values, so two operators of different age must build the same one for a release of
+format 1: golden tests pin both the hash and the template, and a change to either belongs into a new
+``revision.FORMAT``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,9 +52,13 @@ class Workload:
         return naming.joined(deployment, self.hash)
 
 
-def workload(release: Release, pool: str, artifact: ReleaseArtifact) -> Workload:
-    """The workload of this artifact in this pool."""
-    what = {
+def workload(release: Release, pool: str, artifact: ReleaseArtifact, placement: str = EVERY_NODE) -> Workload:
+    """The workload of this artifact in this pool.
+
+    Replicas are told apart by revision, so that requests can be routed to one revision and not the other. A gateway
+    whose pool stays as it is goes on undisturbed under the next revision.
+    """
+    what: dict[str, Any] = {
         "format": release.format,
         "modelVersion": release.model_version,
         "model": release.model,
@@ -63,6 +68,8 @@ def workload(release: Release, pool: str, artifact: ReleaseArtifact) -> Workload
         "pool": pool,
         "env": [variable.model_dump(mode="json") for variable in release.choice(pool).env],
     }
+    if placement == REPLICAS:
+        what["revision"] = release.revision
     return Workload(naming.content_hash(what, naming.WORKLOAD_LENGTH), release, pool, artifact)
 
 
@@ -72,18 +79,26 @@ def model_path(release: Release, artifact: ReleaseArtifact) -> str:
 
 
 def daemon_set(
-    item: Workload, owner: Mapping[str, Any], installation: str, tolerations: Sequence[Mapping[str, Any]]
+    item: Workload,
+    owner: Mapping[str, Any],
+    installation: str,
+    tolerations: Sequence[Mapping[str, Any]],
+    revision: str = "",
 ) -> RawObject:
-    """The DaemonSet that serves this workload on every node that carries its label; it never restarts a pod itself."""
+    """The DaemonSet that serves this workload on every node that carries its label; it never restarts a pod itself.
+
+    ``revision`` is the one it was made for, where that is not the workload's own: its pods carry that label already.
+    """
     metadata = owner["metadata"]
-    template = _template(item, metadata["name"], EVERY_NODE, tolerations)
+    labels = {**_labels(item, metadata["name"], EVERY_NODE), names.REVISION_LABEL: revision or item.release.revision}
+    template = _template(item, labels, tolerations)
     template["spec"]["nodeSelector"] = {
         naming.node_label_key(metadata["uid"]): naming.node_label_value(installation, item.hash)
     }
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": _metadata(item, owner, EVERY_NODE),
+        "metadata": _metadata(item, owner, labels),
         "spec": {
             "selector": {"matchLabels": _selector(item, metadata["name"])},
             "updateStrategy": {"type": "OnDelete"},
@@ -115,7 +130,8 @@ def deployment(
         }
         for taint in ("not-ready", "unreachable")
     ]
-    template = _template(item, metadata["name"], REPLICAS, [*tolerations, *leaving])
+    labels = {**_labels(item, metadata["name"], REPLICAS), names.REVISION_LABEL: item.release.revision}
+    template = _template(item, labels, [*tolerations, *leaving])
     template["spec"]["nodeSelector"] = dict(node_selector)
     affinity = _platform_affinity(item.artifact.platforms)
     if affinity:
@@ -131,7 +147,7 @@ def deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(item, owner, REPLICAS),
+        "metadata": _metadata(item, owner, labels),
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": _selector(item, metadata["name"])},
@@ -169,12 +185,12 @@ def service(owner: Mapping[str, Any], http_port: int, grpc_port: int | None) -> 
     }
 
 
-def _metadata(item: Workload, owner: Mapping[str, Any], placement: str) -> dict[str, Any]:
+def _metadata(item: Workload, owner: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
     metadata = owner["metadata"]
     return {
         "name": item.name(metadata["name"]),
         "namespace": metadata["namespace"],
-        "labels": _labels(item, metadata["name"], placement),
+        "labels": dict(labels),
         "ownerReferences": [naming.owner_reference(owner)],
     }
 
@@ -195,9 +211,7 @@ def _labels(item: Workload, deployment_name: str, placement: str) -> dict[str, s
     }
 
 
-def _template(
-    item: Workload, deployment_name: str, placement: str, tolerations: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _template(item: Workload, labels: Mapping[str, str], tolerations: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     release, artifact = item.release, item.artifact
     serving = release.serving
     secrets = [artifact.secret]
@@ -239,7 +253,7 @@ def _template(
     allowed = [dict(toleration) for toleration in tolerations]
     if allowed:
         spec["tolerations"] = allowed
-    return {"metadata": {"labels": _labels(item, deployment_name, placement)}, "spec": spec}
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}
 
 
 def _serve_container(item: Workload, model_mount: Mapping[str, Any], path: str) -> dict[str, Any]:
