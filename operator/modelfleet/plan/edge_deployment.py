@@ -14,7 +14,7 @@ from typing import Final
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import aim as aims
-from modelfleet.plan import edge_status, naming, replicas, revision, waves, workload
+from modelfleet.plan import edge_findings, edge_status, naming, replicas, revision, waves, workload
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
@@ -86,7 +86,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
     services, orphans = _service(observed, spec)
-    found = edge_status.Findings(
+    found = edge_findings.Findings(
         owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals
     )
     stated = edge_status.state(found, now)
@@ -147,7 +147,7 @@ def _moves(
         return {}, idle
     free = {member.name for member in members if not member.carried}
     if aim.settled:
-        urgent = set() if aim.refused else set(edge_status.rolled_back(aim, members, catalogue.find))
+        urgent = set() if aim.refused else set(edge_findings.rolled_back(aim, members, catalogue.find))
         chosen = waves.catch_up(members, urgent, free, limit)
         if aim.refused:
             chosen = [member for member in chosen if member.name in free]

@@ -1,0 +1,57 @@
+"""The Events about an EdgeDeployment: what became different between two statuses, each told once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from modelfleet.plan import conditions
+from modelfleet.plan.conditions import Condition
+from modelfleet.plan.edge_problems import NAMED_FAILURES, pool_trouble
+from modelfleet.plan.fleet import PoolFleet
+from modelfleet.plan.outcome import Note
+from modelfleet.plan.serving_pod import PERMANENT
+
+
+def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Note]:
+    """How far the rollout came, by the statuses before and after."""
+    was, now = before.get("candidate") or {}, after.get("candidate") or {}
+    stable = after.get("stable") or {}
+    notes = []
+    if now and now != was:
+        notes.append(Note("Normal", "RolloutStarted", f"rolling out {now['modelVersion']}, revision {now['revision']}"))
+    if before.get("wave") and before["wave"] != after.get("wave") and was in (now, stable):
+        notes.append(
+            Note("Normal", "WaveCompleted", f"wave {before['wave']} of revision {was.get('revision')} is complete")
+        )
+    if stable and stable != before.get("stable") and was in ({}, stable):
+        notes.append(
+            Note("Normal", "RolloutCompleted", f"{stable['modelVersion']}, revision {stable['revision']}, is stable")
+        )
+    elif was and not now and was != stable:
+        notes.append(
+            Note(
+                "Normal", "RolledBack", f"back on {stable.get('modelVersion')}; {was['modelVersion']} is off the fleet"
+            )
+        )
+    return notes
+
+
+def warnings(before: Mapping[str, Any], after: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note]:
+    """One Event for each thing that newly went wrong."""
+    notes = []
+    stalled = next(each for each in stated if each.type == "Stalled")
+    was = conditions.find(before.get("conditions") or (), "Stalled") or {}
+    if stalled.status == "True" and (was.get("status") != "True" or was.get("reason") != stalled.reason):
+        notes.append(Note("Warning", stalled.reason, stalled.message))
+    known = {(each["node"], each["reason"]) for each in before.get("failures") or ()}
+    fresh = [each for each in after["failures"] if (each["node"], each["reason"]) not in known]
+    for each in fresh[:NAMED_FAILURES]:
+        reason = each["reason"] if each["reason"] in PERMANENT else "NodeFailed"
+        notes.append(Note("Warning", reason, f"{each['node']}: {each['reason']}: {each['message']}"))
+    return notes
+
+
+def pool_warnings(before: Mapping[str, Any], fleets: Iterable[PoolFleet], said: str) -> list[Note]:
+    """An Event for each pool that has something to tell which neither the last status told nor ``said`` does."""
+    told = {each["name"] for each in before.get("pools") or () if each.get("message")}
+    troubles = [trouble for fleet in fleets if fleet.pool.name not in told and (trouble := pool_trouble(fleet))]
+    return [Note("Warning", trouble.reason, trouble.message) for trouble in troubles if trouble.message != said]

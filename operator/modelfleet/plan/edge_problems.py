@@ -1,0 +1,81 @@
+"""What keeps an EdgeDeployment from being ready and will not pass by waiting, in words that name the remedy."""
+
+from typing import Final
+
+from modelfleet.plan import conditions
+from modelfleet.plan.aim import Problem
+from modelfleet.plan.edge_findings import Findings
+from modelfleet.plan.fleet import PoolFleet
+from modelfleet.plan.serving_pod import PERMANENT
+from modelfleet.plan.waves import State
+
+NAMED_FAILURES: Final = 3
+"""Failed nodes that a condition's message and the Events name."""
+
+
+def problems(found: Findings) -> list[Problem]:
+    """What keeps the deployment from being ready and will not pass by waiting, the most important first."""
+    everything = [found.aim.problem] if found.aim.problem and not found.aim.problem.heals else []
+    if found.tally[State.FAILED]:
+        everything.append(_failed_problem(found, found.tally[State.FAILED]))
+    for fleet in found.observation.pools:
+        problem = _pool_problem(fleet)
+        if problem is not None:
+            everything.append(problem)
+    if found.observation.pools and not found.members and not any(f.nodes for f in found.observation.pools):
+        trouble = pool_trouble(found.observation.pools[0])
+        everything += [trouble] if trouble else []
+    if any(member.podless for member in found.members):
+        everything += [Problem("PodsRefused", f"{name} gets no pods: {why}") for name, why in found.refusals.items()]
+    return everything
+
+
+def _failed_problem(found: Findings, count: int) -> Problem:
+    failed = sorted((each for each in found.members if each.state is State.FAILED), key=lambda each: each.name)
+    # Wrong bytes are the news that matters, whatever else went wrong.
+    failed.sort(key=lambda each: not (each.trouble and each.trouble.reason in PERMANENT))
+    samples = ", ".join(
+        f"{each.shown} ({each.trouble.reason})" if each.trouble else each.shown for each in failed[:NAMED_FAILURES]
+    )
+    worst = failed[0].trouble
+    reason = worst.reason if worst and worst.reason in PERMANENT else "NodesFailed"
+    stable = found.aim.stable
+    if stable is not None and found.aim.target is not None and not found.aim.settled:
+        remedy = f"fix the cause, or set spec.modelVersion back to {stable.model_version}"
+        remedy = remedy if stable.model_version != found.spec.model_version else "fix the cause, or undo the change"
+    else:
+        remedy = "fix the cause, or name another spec.modelVersion"
+    detail = f": {conditions.shorten(worst.message, 90)}" if worst and worst.message else ""
+    return Problem(reason, f"{count} failed, no more are moved; {remedy}. {samples}{detail}")
+
+
+def _pool_problem(fleet: PoolFleet) -> Problem | None:
+    """A pool in which something that should serve cannot; a pool that is merely empty of gateways is none."""
+    trouble = pool_trouble(fleet)
+    if trouble is None or (trouble.reason == "EmptyPool" and not fleet.members):
+        return None
+    if trouble.reason == "UntoleratedTaint" and fleet.tainted_count < len(fleet.nodes):
+        return None
+    return trouble
+
+
+def pool_trouble(fleet: PoolFleet) -> Problem | None:
+    """What a person should know of a pool, whether or not it holds anything up."""
+    pool = fleet.pool
+    if not fleet.nodes:
+        selector = ", ".join(f"{key}={value}" for key, value in sorted(pool.node_selector.items()))
+        return Problem(
+            "EmptyPool",
+            f"pool {pool.name} matches no node: label nodes with {selector}, or correct spec.pools[].nodeSelector",
+        )
+    if fleet.no_artifact:
+        return Problem(
+            "NoArtifact", f"pool {pool.name}: no artifact fits {fleet.no_artifact}; add one to a new ModelVersion"
+        )
+    if fleet.tainted:
+        return Problem(
+            "UntoleratedTaint",
+            f"pool {pool.name}: {fleet.tainted_count} of {len(fleet.nodes)} nodes take no pod, as {fleet.tainted}; "
+            "add it to spec.pools[].tolerations",
+        )
+    return None
