@@ -107,6 +107,7 @@ def training_job() -> Document:
                     "env": [{"name": "SEED", "value": "1"}],
                     "resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": 1, "nvidia.com/gpu": 1}},
                     "nodePool": "cpu",
+                    "retry": {"limit": 2, "backoffSeconds": 30},
                 },
                 {"name": "train", "dependsOn": [{"name": "preprocess", "status": "Complete"}], "trainer": _trainer()},
                 {"name": "evaluate", "dependsOn": [{"name": "train"}], "image": "registry.example/vision/train:1"},
@@ -126,6 +127,12 @@ def training_job() -> Document:
             "suspend": False,
             "backoffLimit": 3,
             "activeDeadlineSeconds": 86400,
+            "failurePolicy": {
+                "rules": [
+                    {"name": "oom", "onExitCodes": [137], "action": "FailJob"},
+                    {"name": "store-away", "onExitCodes": [75, 111], "action": "Ignore"},
+                ]
+            },
             "gate": [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}],
             "output": {
                 "storageUri": "s3://models/defect",

@@ -40,6 +40,14 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),
     Refusal("TrainingJob", {"spec.backoffLimit": 21}, "spec.backoffLimit"),
     Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
+    Refusal("TrainingJob", {"spec.failurePolicy.rules": []}, "spec.failurePolicy.rules"),
+    Refusal(
+        "TrainingJob", {"spec.failurePolicy.rules.0.onExitCodes": [0]}, "spec.failurePolicy.rules[0].onExitCodes[0]"
+    ),
+    Refusal("TrainingJob", {"spec.failurePolicy.rules.0.action": "Restart"}, "spec.failurePolicy.rules[0].action"),
+    Refusal("TrainingJob", {"spec.failurePolicy.rules.1.name": "oom"}, "spec.failurePolicy.rules[1]"),
+    Refusal("TrainingJob", {"spec.steps.0.retry.limit": 21}, "spec.steps[0].retry.limit"),
+    Refusal("TrainingJob", {"spec.steps.0.retry.backoffSeconds": 0}, "spec.steps[0].retry.backoffSeconds"),
     Refusal("EdgeDeployment", {"spec.pools": []}, "spec.pools"),
     Refusal("EdgeDeployment", {"spec.pools.1.name": "gateways-arm"}, "spec.pools[1]"),
     Refusal("EdgeDeployment", {"spec.pools.0.placement": "Everywhere"}, "spec.pools[0].placement"),

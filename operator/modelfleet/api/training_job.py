@@ -8,6 +8,7 @@ from modelfleet.api import common, pod
 from modelfleet.api.model_version import Git
 from modelfleet.api.rules import Contract, Rule, Unique, immutable, short_dns_name
 from modelfleet.api.training_job_status import TrainingJobStatus
+from modelfleet.api.training_policy import FailurePolicy, Retry
 
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
 Framework = Literal["torch", "plain"]
@@ -108,6 +109,8 @@ class Step(Contract):
     """A distributed step, instead of image."""
     node_pool: common.ObjectName | None = None
     """Node pool of this step, a name from the installation's nodePools; absent: the job's."""
+    retry: Retry | None = None
+    """How often this step begins again after failures; absent: the job's backoffLimit, together with the others."""
 
 
 class GateRule(Contract):
@@ -173,6 +176,7 @@ class TrainingJobSpec(Contract):
             "imagePullSecrets",
             "backoffLimit",
             "activeDeadlineSeconds",
+            "failurePolicy",
             "gate",
             "output",
             remedy="create a new TrainingJob instead; only suspend may change",
@@ -202,7 +206,10 @@ class TrainingJobSpec(Contract):
     suspend: bool = False
     """Whether to stop what runs and start nothing; set back to false, the job goes on."""
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 3
-    """How often failed steps are started again, all steps together."""
+    """How often failed steps begin again, all steps together but for those with a retry of their own. A pod that was
+    preempted, evicted, drained or on a node that died is no failure."""
+    failure_policy: FailurePolicy | None = None
+    """What failures with certain exit codes mean."""
     active_deadline_seconds: common.Seconds | None = None
     """Seconds after which the job fails; absent: none."""
     gate: Annotated[list[GateRule], Field(max_length=16)] = Field(default_factory=list)

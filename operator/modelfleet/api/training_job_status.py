@@ -35,6 +35,10 @@ class StepStatus(Contract):
     """Number of its latest attempt."""
     job_name: Annotated[str, Field(max_length=63)] | None = None
     """Job of its latest attempt."""
+    restarts: Annotated[int, Field(ge=0)] | None = None
+    """How often it began again after a failure."""
+    next_attempt_time: common.Timestamp | None = None
+    """When its next attempt begins, while it waits for that."""
     message: common.Message = ""
     """Why it waits or failed."""
     results: StepResultsStatus | None = None
@@ -66,7 +70,7 @@ class TrainingJobStatus(Contract):
     completion_time: common.Timestamp | None = None
     """When it succeeded or failed."""
     restarts: Annotated[int, Field(ge=0)] | None = None
-    """How often failed steps were started again."""
+    """How often steps began again after a failure, all steps together."""
     attempt: Annotated[int, Field(ge=0)] | None = None
     """Number of the latest attempt."""
     steps: Annotated[list[StepStatus], Field(max_length=16), Unique("name")] = Field(default_factory=list)

@@ -10,10 +10,10 @@ LOOK_AGAIN_SECONDS: Final = 30.0
 """Between looks at something that does not start, and whose Events are not watched."""
 
 
-def delay(failures: int) -> timedelta:
-    """The pause after the ``failures``-th failure in a row: 10 s, doubled each time, at most 10 minutes."""
-    doublings = min(max(failures, 1) - 1, 6)
-    return timedelta(seconds=min(FIRST_SECONDS * 2**doublings, LONGEST_SECONDS))
+def delay(failures: int, first_seconds: int = FIRST_SECONDS) -> timedelta:
+    """The pause after the ``failures``-th failure in a row: 10 s at first, doubled each time, at most 10 minutes."""
+    doublings = min(max(failures, 1) - 1, 10)
+    return timedelta(seconds=min(first_seconds * 2**doublings, LONGEST_SECONDS))
 
 
 def seconds_until(moment: datetime, now: datetime) -> float:

@@ -40,6 +40,10 @@ _WAITING: Final = {
 }
 
 
+_EXIT_CODE: Final = re.compile(r"failed with exit code ([0-9]+)")
+"""In the message of a Job that one of its rules on exit codes failed (``pod_failure_policy.go``)."""
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a Job ended."""
@@ -131,6 +135,19 @@ def first_failure(pods: Iterable[Mapping[str, Any]]) -> Exit | None:
     """The container that failed first: in a gang, the others fail because of it."""
     failed = [ended for pod in pods for ended in exits(pod) if ended.code != 0]
     return min(failed, key=lambda ended: ended.finished_at, default=None)
+
+
+def exit_code(ended: Ending) -> int | None:
+    """The exit code that failed the Job, by its own words: they are there though the pods are gone."""
+    found = _EXIT_CODE.search(ended.message)
+    return int(found[1]) if found else None
+
+
+def is_disrupted(pods: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a pod was preempted, evicted or drained, or is about to be."""
+    return any(
+        conditions.is_true((pod.get("status") or {}).get("conditions") or (), "DisruptionTarget") for pod in pods
+    )
 
 
 def fetch_report(ended: Exit) -> wire.FetchReport | None:

@@ -51,7 +51,8 @@ class Progress:
     """How far the steps are, and what is to be done; filled in step by step, in the order of the DAG."""
 
     setting: Setting
-    restarts: int
+    known: Mapping[str, StepStatus]
+    """The steps as the last status had them, by name."""
     statuses: dict[str, StepStatus] = field(default_factory=dict)
     create: list[RawObject] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -67,6 +68,11 @@ class Progress:
     """Seconds until something is to be done or looked at again."""
 
     @property
+    def restarts(self) -> int:
+        """How often steps began again after a failure."""
+        return sum(int(status.get("restarts", 0)) for status in {**self.known, **self.statuses}.values())
+
+    @property
     def done(self) -> list[str]:
         """Names of the steps that are done, in the order of the DAG."""
         return [name for name, status in self.statuses.items() if status["phase"] == "Succeeded"]
@@ -79,10 +85,11 @@ class Progress:
 def advance(order: Sequence[Step], setting: Setting) -> Progress:
     """Bring every step on. ``order`` is that of the DAG."""
     before = setting.obj.get("status") or {}
-    known = {status["name"]: status for status in before.get("steps") or ()}
-    progress = Progress(setting, restarts=int(before.get("restarts", 0)))
+    progress = Progress(setting, {status["name"]: status for status in before.get("steps") or ()})
     for step in order:
-        progress.statuses[step.name] = _advance(step, known.get(step.name, {}), progress)
+        status = _advance(step, progress.known.get(step.name, {}), progress)
+        kept = progress.known.get(step.name, {}).get("restarts")
+        progress.statuses[step.name] = {"restarts": kept, **status} if kept else status
     return progress
 
 
@@ -95,8 +102,11 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
         if waits_for:
             return _status(step, "Pending", message=f"waiting for {', '.join(waits_for)}")
         return _start(step, 1, progress)
+    if before.get("nextAttemptTime"):
+        return _wait(step, before, progress)
     seen = progress.setting.attempts.get(step.name, steps.Attempt(None))
-    verdict = steps.look(step.name, seen)
+    policy = progress.setting.spec.failure_policy
+    verdict = steps.look(step.name, seen, policy.by_exit_code if policy is not None else ())
     if isinstance(verdict, steps.Succeeded):
         return _succeed(step, attempt, verdict, progress)
     if isinstance(verdict, steps.Over):
@@ -121,8 +131,9 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
 
 
 def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progress) -> StepStatus:
-    known = {status["name"]: status for status in (progress.setting.obj.get("status") or {}).get("steps") or ()}
-    others = [each.get("results") for each in {**known, **progress.statuses}.values() if each["name"] != step.name]
+    others = [
+        each.get("results") for each in {**progress.known, **progress.statuses}.values() if each["name"] != step.name
+    ]
     if sum(len(json.dumps(results)) for results in [*others, verdict.results] if results) > RESULTS_LENGTH:
         message = (
             f"its results and those of the other steps take more than {RESULTS_LENGTH} bytes: report metrics and"
@@ -138,30 +149,57 @@ def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progr
 
 
 def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progress: Progress) -> StepStatus:
-    """After an attempt that came to nothing: fail for good, wait for the next attempt's time, or start it."""
+    """After an attempt that came to nothing: fail for good, or settle when the next one starts.
+
+    That is settled once: what becomes of the Job during the pause changes neither the count nor the time.
+    """
     attempt, setting = int(before["attempt"]), progress.setting
     what = f"attempt {attempt} of step {step.name}: {over.message}"
-    exhausted = over.kind == "Failed" and progress.restarts >= setting.spec.backoff_limit
-    if exhausted or over.kind == "Final":
-        limit = f" (backoffLimit {setting.spec.backoff_limit} is used up)" if exhausted else ""
-        progress.failure = progress.failure or Halt(over.reason, f"step {step.name}{limit}: {over.message}")
+    used_up = _used_up(step, before, progress) if over.kind == "Failed" else ""
+    if used_up or over.kind == "Final":
+        progress.failure = progress.failure or Halt(over.reason, f"step {step.name}{used_up}: {over.message}")
         return _status(step, "Failed", attempt, before.get("jobName"), over.message)
     if before.get("phase") == "Running" and not setting.spec.suspend:
         progress.notes.append(Note("Warning", "StepFailed" if over.kind == "Failed" else over.reason, what))
-    due = over.at + backoff.delay(attempt) if over.at is not None else setting.now
-    if setting.now < due:
-        progress.due.append(backoff.seconds_until(due, setting.now))
-        message = f"{what}; the next attempt starts at {conditions.timestamp(due)}"
-        return _status(step, "Pending", attempt, before.get("jobName"), message)
+    first = step.retry.backoff_seconds if step.retry is not None else backoff.FIRST_SECONDS
+    due = over.at + backoff.delay(attempt, first) if over.at is not None else setting.now
+    moment = conditions.timestamp(due)
+    message = f"{what}; the next attempt starts at {moment}"
+    waiting = _status(step, "Pending", attempt, before.get("jobName"), message) | {"nextAttemptTime": moment}
+    restarts = int(before.get("restarts", 0)) + (over.kind == "Failed")
+    return _wait(step, waiting | {"restarts": restarts} if restarts else waiting, progress)
+
+
+def _wait(step: Step, waiting: Mapping[str, Any], progress: Progress) -> StepStatus:
+    """Start the next attempt when its time has come."""
+    attempt, now = int(waiting["attempt"]), progress.setting.now
+    due = conditions.parse_timestamp(waiting["nextAttemptTime"])
+    if now < due:
+        progress.due.append(backoff.seconds_until(due, now))
+        return dict(waiting)
+    kept = {key: waiting[key] for key in ("attempt", "jobName", "restarts", "nextAttemptTime") if key in waiting}
     started = len(progress.create)
     status = _start(step, attempt + 1, progress)
     if len(progress.create) == started:
-        return {**status, "attempt": attempt, "jobName": before.get("jobName")}
-    progress.restarts += over.kind == "Failed"
-    progress.notes.append(
-        Note("Normal", "Restarting", f"step {step.name} begins attempt {attempt + 1}: {over.message}")
-    )
-    return status
+        return {**status, **kept}
+    progress.notes.append(Note("Normal", "Restarting", f"step {step.name} begins attempt {attempt + 1}"))
+    return status | {key: waiting[key] for key in ("restarts",) if key in waiting}
+
+
+def _used_up(step: Step, before: Mapping[str, Any], progress: Progress) -> str:
+    """The limit that leaves no further attempt after a failure, in words; empty while there is one left.
+
+    A step with a retry of its own has its own count, the others share the job's.
+    """
+    setting = progress.setting
+    if step.retry is not None:
+        spent = int(before.get("restarts", 0)) >= step.retry.limit
+        return f" (its retry.limit {step.retry.limit} is used up)" if spent else ""
+    own = {each.name for each in setting.spec.steps if each.retry is not None}
+    statuses = {**progress.known, **progress.statuses}
+    shared = sum(int(status.get("restarts", 0)) for name, status in statuses.items() if name not in own)
+    spent = shared >= setting.spec.backoff_limit
+    return f" (backoffLimit {setting.spec.backoff_limit} is used up)" if spent else ""
 
 
 def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:

@@ -18,8 +18,8 @@ WORKSPACE: Final = "/workspace"
 """Scratch space of a step; the dataset lies below it."""
 DATASET_PATH: Final = f"{WORKSPACE}/dataset"
 
-DISRUPTED: Final = "PodFailurePolicy"
-"""Reason of the Failed condition of a Job that lost a pod to preemption, eviction or a drain."""
+BY_POLICY: Final = "PodFailurePolicy"
+"""Reason of the Failed condition of a Job that a rule of its podFailurePolicy failed."""
 
 
 class UnknownNodePoolError(ValueError):
@@ -65,13 +65,22 @@ def job(
             "completions": nodes,
             "parallelism": nodes,
             "backoffLimit": 0,
-            # Fails the Job with a reason of its own, so that a disruption is told from a failure without its pod.
-            "podFailurePolicy": {
-                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
-            },
+            "podFailurePolicy": {"rules": _failure_rules(step.name)},
             "template": template,
         },
     }
+
+
+def _failure_rules(container: str) -> list[dict[str, Any]]:
+    """Any failure fails the Job anyway; these rules make it say why, for the time when its pods are gone.
+
+    A disruption is told from a failure, and a failure with its exit code.
+    """
+    failed = {"containerName": container, "operator": "NotIn", "values": [0]}
+    return [
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": failed},
+    ]
 
 
 def _pod(

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import StepResultsStatus
+from modelfleet.api.training_policy import FailureRule
 from modelfleet.plan import gate, job_state, step_job
 from modelfleet.plan.outcome import RawObject
 
@@ -61,8 +62,8 @@ class Over:
 Verdict = Running | Succeeded | Over
 
 
-def look(step: str, attempt: Attempt) -> Verdict:
-    """What became of the attempt."""
+def look(step: str, attempt: Attempt, rules: Sequence[FailureRule] = ()) -> Verdict:
+    """What became of the attempt. ``rules`` are those of the job's failurePolicy."""
     if attempt.job is None:
         return Over("Lost", "JobDeleted", "its Job was deleted", None)
     ended = job_state.ending(attempt.job)
@@ -72,7 +73,9 @@ def look(step: str, attempt: Attempt) -> Verdict:
             job_state.ready_count(attempt.pods),
             attempt.job["spec"]["completions"],
         )
-    return _read_report(step, ended, attempt.pods) if ended.succeeded else _explain(ended, attempt.pods)
+    if ended.succeeded:
+        return _read_report(step, ended, attempt.pods)
+    return _explain(step, ended, attempt.pods, rules)
 
 
 def needs_fresh_pods(step: str, attempt: Attempt) -> bool:
@@ -83,17 +86,34 @@ def needs_fresh_pods(step: str, attempt: Attempt) -> bool:
     return _rank_zero(step, attempt.pods) is None if ended.succeeded else job_state.first_failure(attempt.pods) is None
 
 
-def _explain(ended: job_state.Ending, pods: Sequence[RawObject]) -> Over:
-    if ended.reason == step_job.DISRUPTED:
+def _explain(step: str, ended: job_state.Ending, pods: Sequence[RawObject], rules: Sequence[FailureRule]) -> Over:
+    """Why the Job failed.
+
+    A disruption comes first: when one pod of a gang is taken away, the others fail for want of it, and the Job may
+    see that before it sees the pod's end.
+    """
+    code = job_state.exit_code(ended)
+    if job_state.is_disrupted(pods) or (ended.reason == step_job.BY_POLICY and code is None):
         return Over("Lost", "Disrupted", f"a pod was preempted, evicted or drained: {ended.message}", ended.at)
     failure = job_state.first_failure(pods)
-    if failure is None:
-        return Over("Failed", "StepFailed", f"{ended.reason}: {ended.message}", ended.at)
-    report = job_state.fetch_report(failure)
-    if report is not None:
+    report = job_state.fetch_report(failure) if failure is not None else None
+    if failure is not None and report is not None:
         kind: Literal["Final", "Lost"] = "Final" if report.reason in _FINAL_FETCHES else "Lost"
         return Over(kind, report.reason, job_state.describe(failure), ended.at)
-    return Over("Failed", "StepFailed", job_state.describe(failure), ended.at)
+    words = job_state.describe(failure) if failure is not None else f"{ended.reason}: {ended.message}"
+    if failure is not None:
+        code = failure.code if failure.container == step else None
+    return _ruled(code, words, ended, rules)
+
+
+def _ruled(code: int | None, words: str, ended: job_state.Ending, rules: Sequence[FailureRule]) -> Over:
+    """The verdict on a failure of the step's own container, by the first rule that names its exit code."""
+    rule = next((rule for rule in rules if code in rule.on_exit_codes), None)
+    if rule is not None and rule.action == "FailJob":
+        return Over("Final", "FailurePolicy", f"rule {rule.name} of failurePolicy says FailJob: {words}", ended.at)
+    if rule is not None and rule.action == "Ignore":
+        return Over("Lost", "FailureIgnored", f"rule {rule.name} of failurePolicy says Ignore: {words}", ended.at)
+    return Over("Failed", "StepFailed", words, ended.at)
 
 
 def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) -> Succeeded | Over:

@@ -74,8 +74,7 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
     if deadline is not None and now >= deadline and not spec.suspend:
         message = f"the job did not end within activeDeadlineSeconds ({spec.active_deadline_seconds} s)"
         stopped = training_status.stopped(known, message)
-        restarts = int(before.get("restarts", 0))
-        report = Report("Failed", "DeadlineExceeded", message, steps=stopped, restarts=restarts)
+        report = Report("Failed", "DeadlineExceeded", message, steps=stopped, restarts=int(before.get("restarts", 0)))
         return _end(obj, report, observed, now)
     if made.failure is not None:
         report = Report(
