@@ -32,3 +32,6 @@ class Installation:
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
     node_pools: Mapping[str, NodePool] = field(default_factory=lambda: MappingProxyType({}))
     """By the name that TrainingJobs give in ``nodePool``."""
+    prometheus_addresses: tuple[str, ...] = ()
+    """Prometheus servers that an analysis may ask; all others are refused, as the operator's network is not the
+    user's."""
