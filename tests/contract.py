@@ -30,6 +30,7 @@ def model_version() -> Document:
         {
             "model": "defect-detector",
             "version": "1.4.0",
+            "channel": "production",
             "aliases": ["champion"],
             "deprecated": False,
             "artifacts": [
@@ -133,7 +134,16 @@ def training_job() -> Document:
                     {"name": "store-away", "onExitCodes": [75, 111], "action": "Ignore"},
                 ]
             },
-            "gate": [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}],
+            "gate": [
+                {"metric": "accuracy", "comparison": ">=", "value": "0.92"},
+                {
+                    "metric": "accuracy",
+                    "direction": "Maximize",
+                    "baseline": "Online",
+                    "maxRegression": "0.005",
+                    "whenNoBaseline": "Pass",
+                },
+            ],
             "output": {
                 "storageUri": "s3://models/defect",
                 "modelVersionName": "defect-detector-1-4-0",
@@ -156,6 +166,7 @@ def edge_deployment() -> Document:
         "line-a",
         {
             "modelVersion": "defect-detector-1-4-0",
+            "minimumChannel": "production",
             "revisionHistoryLimit": 5,
             "serving": {
                 "image": "registry.example/modelfleet@sha256:" + DIGEST,

@@ -16,6 +16,8 @@ _WRITABLE = "must be a folder that can be written"
 _VERSION = "must be a SemVer 2 version"
 _DECIMAL = "must be a decimal number as text"
 _QUANTITY = "must be a quantity that is not negative"
+_GATE = "a rule of the gate needs either comparison and value (a threshold), or baseline and direction"
+_BASELINE = "direction, maxRegression and whenNoBaseline belong to baseline, which needs direction"
 _SHARE = "must be a number from 1 to 100000, or a percentage from 1% to 100% as text"
 _DNS = "must have at most 40 lower-case letters, digits and dashes"
 
@@ -38,7 +40,11 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.steps.1.trainer.numNodes": 65}, "spec.steps[1].trainer.numNodes"),
     Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "mpi"}, "spec.steps[1].trainer.framework"),
     Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),
+    Refusal("TrainingJob", {"spec.gate.1.direction": "Up"}, "spec.gate[1].direction"),
+    Refusal("TrainingJob", {"spec.gate.1.baseline": "Offline"}, "spec.gate[1].baseline"),
     Refusal("TrainingJob", {"spec.backoffLimit": 21}, "spec.backoffLimit"),
+    Refusal("ModelVersion", {"spec.channel": "staging"}, "spec.channel"),
+    Refusal("EdgeDeployment", {"spec.minimumChannel": "experiment"}, "spec.minimumChannel"),
     Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
     Refusal("TrainingJob", {"spec.failurePolicy.rules": []}, "spec.failurePolicy.rules"),
     Refusal(
@@ -90,6 +96,11 @@ RULES = (
         "TrainingJob", {"spec.initializer.dataset.digest": "77aa" * 16}, "spec.initializer.dataset.digest", _PREFIXED
     ),
     Refusal("TrainingJob", {"spec.gate.0.value": "92%"}, "spec.gate[0].value", _DECIMAL),
+    Refusal("TrainingJob", {"spec.gate.0.value": REMOVED}, "spec.gate[0]", _GATE),
+    Refusal("TrainingJob", {"spec.gate.1.comparison": ">=", "spec.gate.1.value": "1"}, "spec.gate[1]", _GATE),
+    Refusal("TrainingJob", {"spec.gate.1.direction": REMOVED}, "spec.gate[1]", _BASELINE),
+    Refusal("TrainingJob", {"spec.gate.0.maxRegression": "0.1"}, "spec.gate[0]", _BASELINE),
+    Refusal("TrainingJob", {"spec.gate.1.maxRegression": "-0.1"}, "spec.gate[1].maxRegression", "that is not negative"),
     Refusal("TrainingJob", {"spec.output.storageUri": "https://models.example"}, "spec.output.storageUri", _WRITABLE),
     Refusal("ModelVersion", {"metadata.name": "defect-detector-1.4.0"}, "metadata.name", _NAME),
     Refusal("ModelVersion", {"spec.version": "1.4.1"}, "metadata.name", _NAME),

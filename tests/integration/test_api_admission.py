@@ -19,6 +19,7 @@ IMMUTABLE: tuple[tuple[str, str, Any], ...] = (
     ("ModelVersion", "spec.artifacts.1", REMOVED),
     ("ModelVersion", "spec.lineage", REMOVED),
     ("ModelVersion", "spec.lineage.git.revision", ANOTHER_COMMIT),
+    ("ModelVersion", "spec.channel", REMOVED),
     ("ModelVersion", "spec.metrics", REMOVED),
     ("ModelVersion", "spec.metrics.accuracy", "0.999"),
     ("TrainingJob", "spec.source", REMOVED),
@@ -94,7 +95,7 @@ def test_a_refusal_names_the_field_and_the_remedy(dry_run: Kubectl, refusal: con
 @pytest.mark.parametrize(
     ("of", "field", "value"),
     [
-        ("ModelVersion", "spec.channel", "production"),
+        ("ModelVersion", "spec.stage", "Online"),
         ("ModelVersion", "spec.artifacts.0.md5", "d41d8cd9"),
         ("TrainingJob", "spec.checkpoint", {"keep": 3}),
         ("TrainingJob", "spec.source.git.path", "train"),

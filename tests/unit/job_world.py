@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, job_state, model_version, steps, training_job, verification
+from modelfleet.plan import conditions, gate, job_state, model_version, steps, training_job, verification
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
@@ -165,7 +165,9 @@ class World:
             for found in [self.job(step["jobName"])]
         }
         version = self.objects.get(("ModelVersion", self.obj["spec"]["output"]["modelVersionName"]))
-        observed = training_job.Observed(attempts, jobs, version, self.refusals)
+        observed = training_job.Observed(
+            attempts, jobs, version, self.refusals, gate.online(self.obj["spec"]["model"], self.all("ModelVersion"))
+        )
         return training_job.plan(self.obj, observed, INSTALLATION, self.now)
 
     def _plan_version(self) -> Outcome:

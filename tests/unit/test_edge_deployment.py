@@ -253,6 +253,8 @@ def test_paused_moves_nothing() -> None:
             "ModelVersionNotVerified",
         ),
         (lambda world: world.models[V2]["spec"].update(deprecated=True), "ModelVersionDeprecated"),
+        (lambda world: world.models[V2]["spec"].update(channel="experiment"), "ChannelTooLow"),
+        (lambda world: world.edit(minimumChannel="candidate"), "ChannelTooLow"),
     ],
 )
 def test_a_model_version_that_may_not_be_rolled_out_leaves_stable_alone(change: object, reason: str) -> None:
@@ -267,6 +269,35 @@ def test_a_model_version_that_may_not_be_rolled_out_leaves_stable_alone(change: 
     world.edit(modelVersion=V1)
     world.run()
     assert world.condition("Ready")["status"] == "True"
+
+
+def test_a_version_of_the_least_channel_is_rolled_out() -> None:
+    world = fleet()
+    world.models[V2]["spec"]["channel"] = "production"
+    world.edit(modelVersion=V2, minimumChannel="preproduction")
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 10}
+
+
+def test_raising_minimum_channel_leaves_what_serves_alone() -> None:
+    world = fleet()
+    moved = world.label_writes
+    world.edit(minimumChannel="production")
+    world.run()
+    assert world.label_writes == moved
+    assert Counter(world.serving().values()) == {V1: 10}
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_raising_minimum_channel_holds_a_rollout_under_way() -> None:
+    world = fleet()
+    world.edit(modelVersion=V2)
+    world.step()
+    moved = world.label_writes
+    world.edit(minimumChannel="production")
+    world.run()
+    assert world.label_writes == moved
+    assert world.condition("Stalled")["reason"] == "ChannelTooLow"
 
 
 def test_a_verification_under_way_is_waited_for() -> None:

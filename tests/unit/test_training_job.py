@@ -13,7 +13,7 @@ from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.plan import job_state
 from modelfleet.plan.refusal import Refusal
 from modelfleet.reconcile import jobs
-from tests.unit.job_world import DIGEST, START, World, artifact, job, report, step
+from tests.unit.job_world import DIGEST, START, World, artifact, job, report, step, version
 
 GATE = [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}]
 
@@ -253,6 +253,48 @@ def test_what_the_gate_does_not_pass_is_not_registered(metrics: dict[str, str], 
     assert world.status["gate"][0]["passed"] is False
     assert world.all("ModelVersion") == []
     TrainingJobStatus.model_validate(world.status)
+
+
+BASELINE = [{"metric": "accuracy", "direction": "Maximize", "baseline": "Online", "maxRegression": "0.01"}]
+
+
+def online(number: str, accuracy: str) -> dict[str, Any]:
+    return {**version(number, metrics={"accuracy": accuracy}), "status": {"stage": "Online"}}
+
+
+def test_a_model_no_worse_than_the_one_online_is_registered() -> None:
+    world = begin(step("train"), gate=BASELINE)
+    world.put(online("0.9.0", "0.94"))
+    world.put({**version("0.8.0", metrics={"accuracy": "0.99"}), "status": {"stage": "Retired"}})
+    world.finish("nightly-train-1", report((artifact(),), accuracy="0.931"))
+    world.settle()
+    (judged,) = world.status["gate"]
+    assert (judged["baseline"], judged["required"], judged["passed"]) == ("m-0-9-0", ">= 0.93", True)
+    assert world.status["phase"] == "Succeeded"
+    TrainingJobStatus.model_validate(world.status)
+
+
+def test_a_model_worse_than_the_one_online_is_not_registered() -> None:
+    world = begin(step("train"), gate=BASELINE)
+    world.put(online("0.9.0", "0.95"))
+    world.finish("nightly-train-1", report((artifact(),), accuracy="0.931"))
+    world.settle()
+    assert world.condition("Failed")["reason"] == "GateFailed"
+    assert "m-0-9-0 is online with 0.95" in world.condition("Failed")["message"]
+    assert ("ModelVersion", "m-1-0-0") not in world.objects
+
+
+def test_the_baseline_is_recorded_before_anything_is_registered_and_stands() -> None:
+    world = begin(step("train"), gate=BASELINE)
+    world.put(online("0.9.0", "0.94"))
+    world.finish("nightly-train-1", report((artifact(),), accuracy="0.931"))
+    world.carry_out(world.plan())
+    assert world.status["gate"][0]["baseline"] == "m-0-9-0"
+    assert ("ModelVersion", "m-1-0-0") not in world.objects
+    world.put(online("0.9.5", "0.99"))
+    world.settle()
+    assert world.status["phase"] == "Succeeded"
+    assert world.status["gate"][0]["baseline"] == "m-0-9-0"
 
 
 def test_results_without_an_artifact_register_nothing() -> None:

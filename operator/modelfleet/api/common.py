@@ -63,6 +63,16 @@ Decimal = Annotated[
     Field(max_length=32),
     Rules(matches(r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$", "must be a decimal number as text, such as '0.943'")),
 ]
+Amount = Annotated[
+    str,
+    Field(max_length=32),
+    Rules(
+        matches(
+            r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$",
+            "must be a decimal number as text that is not negative, such as '0.005'",
+        )
+    ),
+]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][-A-Za-z0-9_.]*$", max_length=63)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]

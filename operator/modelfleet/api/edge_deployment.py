@@ -154,6 +154,8 @@ class EdgeDeploymentSpec(Contract):
 
     model_version: common.ObjectName
     """Name of the ModelVersion to serve. Change it to roll out, change it back to roll back."""
+    minimum_channel: Literal["candidate", "preproduction", "production"] | None = None
+    """Least channel a ModelVersion must have to be rolled out; absent: any but experiment."""
     revision_history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Old revisions that are kept."""
     serving: Serving = Field(default_factory=Serving)

@@ -10,6 +10,8 @@ from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique
 
 Format = Literal["onnx", "torchscript", "savedmodel", "tflite", "safetensors", "other"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Channel = Literal["experiment", "candidate", "preproduction", "production"]
+"""From the least to the most trusted."""
 FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=63)]
 ResourceName = Annotated[str, Field(pattern=common.LABEL_KEY_PATTERN, max_length=316)]
 Platform = Annotated[str, Field(pattern=r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$", max_length=63)]
@@ -117,6 +119,7 @@ class ModelVersionSpec(Contract):
     rules: ClassVar = immutable(
         "model",
         "version",
+        "channel",
         "artifacts",
         "lineage",
         "metrics",
@@ -127,6 +130,11 @@ class ModelVersionSpec(Contract):
     """Name of the model."""
     version: common.Version
     """Version of the model (SemVer 2)."""
+    channel: Channel | None = None
+    """How far the code it was trained from had come: experiment (never deployed), candidate, preproduction, production.
+
+    A TrainingJob sets it by the branch or tag of its source; absent: not known. Not part of the version's identity.
+    """
     aliases: Annotated[list[common.ShortName], Field(max_length=8), Unique()] = Field(default_factory=list)
     """Movable names of this version, such as champion. Of several claims the highest version wins."""
     deprecated: bool = False

@@ -13,6 +13,7 @@ from modelfleet.api.training_policy import FailurePolicy, Retry
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
 Framework = Literal["torch", "plain"]
 Comparison = Literal[">=", ">", "<=", "<", "=="]
+Direction = Literal["Maximize", "Minimize"]
 
 
 class Source(Contract):
@@ -114,14 +115,42 @@ class Step(Contract):
 
 
 class GateRule(Contract):
-    """One threshold that the results must meet."""
+    """One condition on the results: a threshold, or a comparison with the version that is online now."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.baseline) ? !has(self.comparison) && !has(self.value) : has(self.comparison) && has(self.value)",
+            "a rule of the gate needs either comparison and value (a threshold), or baseline and direction"
+            " (a comparison with the version that is online), and not both",
+            lambda self: self.has("comparison") == self.has("value") and self.has("comparison") != self.has("baseline"),
+        ),
+        Rule(
+            "has(self.baseline) ? has(self.direction)"
+            " : !has(self.direction) && !has(self.maxRegression) && !has(self.whenNoBaseline)",
+            "direction, maxRegression and whenNoBaseline belong to baseline, which needs direction: Maximize where a"
+            " greater metric is better, Minimize where a smaller one is",
+            lambda self: (
+                self.has("direction")
+                if self.has("baseline")
+                else not (self.has("direction") or self.has("max_regression") or self.has("when_no_baseline"))
+            ),
+        ),
+    )
 
     metric: common.MetricName
     """Name of the metric."""
-    comparison: Comparison
+    comparison: Comparison | None = None
     """How the metric must compare with value."""
-    value: common.Decimal
+    value: common.Decimal | None = None
     """The threshold, as a decimal string."""
+    baseline: Literal["Online"] | None = None
+    """Compare with the version of this model that is online in this namespace; of several, with the best."""
+    direction: Direction | None = None
+    """Whether a greater (Maximize) or a smaller metric (Minimize) is better."""
+    max_regression: common.Amount | None = None
+    """How much worse than the baseline it may be, in the metric's own unit; absent: not at all."""
+    when_no_baseline: Literal["Pass", "Fail"] | None = None
+    """Verdict where no version is online, or it has no such metric; absent: Pass, as for a model's first version."""
 
 
 class Output(Contract):

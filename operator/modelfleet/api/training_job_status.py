@@ -54,6 +54,10 @@ class GateStatus(Contract):
     """Value that was reported."""
     required: Annotated[str, Field(max_length=64)]
     """What it had to be."""
+    baseline: Annotated[str, Field(max_length=63)] | None = None
+    """ModelVersion that it was compared with."""
+    message: common.Message = ""
+    """What the verdict rests on, where the values do not say it."""
     passed: bool
     """Whether it was."""
 

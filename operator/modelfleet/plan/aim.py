@@ -11,7 +11,7 @@ from typing import Any
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import conditions, revision
+from modelfleet.plan import channel, conditions, revision
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.revision import Model, Release
@@ -77,6 +77,8 @@ def decide(
     if problem is None and not under_way and (stable is None or stable.model_version != spec.model_version):
         problem = _deprecated(spec, model_version)
     if problem is None:
+        problem = _channel(spec, model_version)
+    if problem is None:
         return aim
     if under_way:
         return Aim(target, stable, candidate, problem)
@@ -113,6 +115,12 @@ def _deprecated(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> Pr
         f"spec.modelVersion: ModelVersion {spec.model_version} is deprecated and not rolled out anew; name another, "
         "or set its spec.deprecated to false",
     )
+
+
+def _channel(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> Problem | None:
+    """Also holds a rollout under way, where minimumChannel was raised meanwhile."""
+    why = channel.refusal(model_version["spec"].get("channel"), spec.minimum_channel) if model_version else ""
+    return Problem("ChannelTooLow", f"spec.modelVersion: {spec.model_version} {why}") if why else None
 
 
 def _stable(status: Mapping[str, Any], kept: Kept, votes: Counter[str]) -> Release | None:

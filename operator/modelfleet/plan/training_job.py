@@ -48,6 +48,8 @@ class Observed:
     """The ModelVersion of the name that the job shall register."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """What the API server would not take, by name."""
+    online: Sequence[gate.Baseline] = ()
+    """The versions of this model that are online."""
 
 
 def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
@@ -148,7 +150,11 @@ def _register(
     """All steps are done: judge the metrics, then create the ModelVersion. That it is there ends the job."""
     before = obj.get("status") or {}
     metrics, artifacts = registration.merged(made.results())
-    verdicts = gate.judge(spec.gate, metrics)
+    # What was compared with is recorded before anything is registered: a version that goes online meanwhile changes
+    # no verdict.
+    told = bool(before.get("gate"))
+    verdicts = gate.recorded(before["gate"]) if told else gate.judge(spec.gate, metrics, observed.online)
+    pins = gate.needs_baseline(spec.gate) and not told
     judged = [verdict.status() for verdict in verdicts]
     wanted = registration.model_version(obj, spec, metrics, artifacts)
     halt = _objection(verdicts, artifacts, wanted)
@@ -159,7 +165,7 @@ def _register(
         report = Report("Failed", halt.reason, halt.message, steps=statuses, gate=judged, restarts=made.restarts)
         return _end(obj, report, observed, now, made.notes)
     notes = list(made.notes)
-    if verdicts and not before.get("gate"):
+    if verdicts and not told:
         notes.append(Note("Normal", "GatePassed", "; ".join(str(verdict) for verdict in verdicts)))
     name = wanted["metadata"]["name"]
     report = Report(
@@ -173,7 +179,7 @@ def _register(
         start_time=before.get("startTime"),
     )
     return Outcome(
-        create=[wanted] if refusal is None else [],
+        create=[wanted] if refusal is None and not pins else [],
         status=status(obj, report, now),
         notes=notes,
         requeue_after=_SOON_SECONDS if refusal is None else backoff.LOOK_AGAIN_SECONDS,
@@ -204,7 +210,7 @@ def _already_there(
     name, restarts = existing["metadata"]["name"], int((obj.get("status") or {}).get("restarts", 0))
     claim = registration.claim(existing, obj["metadata"]["uid"], registration.spec_hash(spec))
     judged = (obj.get("status") or {}).get("gate") or []
-    if claim == "Ours" and not judged:
+    if claim == "Ours" and not judged and not gate.needs_baseline(spec.gate):
         judged = [verdict.status() for verdict in gate.judge(spec.gate, registration.merged(made.results())[0])]
     if claim == "Foreign":
         message = (

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from modelfleet.api import names
-from modelfleet.plan import job_state, progress, steps, training_job
+from modelfleet.plan import gate, job_state, progress, steps, training_job
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training_status import FINISHED
 from modelfleet.reconcile import jobs
@@ -45,7 +45,8 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
         if step["phase"] != "Succeeded" and step.get("jobName")
     }
     model_version = context.view.get("ModelVersion", namespace, obj["spec"]["output"]["modelVersionName"])
-    return replace(observed, attempts=attempts, model_version=model_version)
+    online = gate.online(obj["spec"]["model"], context.view.list("ModelVersion", namespace))
+    return replace(observed, attempts=attempts, model_version=model_version, online=online)
 
 
 async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: str, context: Context) -> steps.Attempt:
