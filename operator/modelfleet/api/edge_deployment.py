@@ -122,8 +122,9 @@ class Strategy(Contract):
 
     update: Literal["Recreate"] = "Recreate"
     """Recreate: a gateway's pod is replaced."""
-    recreate_order: Literal["StopFirst"] = "StopFirst"
-    """StopFirst: the old pod stops before the new one is fetched and started."""
+    recreate_order: Literal["PrefetchFirst", "StopFirst"] = "PrefetchFirst"
+    """PrefetchFirst: a gateway's new pod is fetched, verified and ready beside the old one before that goes; where
+    the device has no room for both, the old one goes first. StopFirst: the old one always goes first."""
     waves: Annotated[list[Wave], Field(max_length=20), Unique("name")] = Field(default_factory=list)
     """Waves in their order; absent: one wave of all nodes."""
     max_unavailable: common.CountOrPercent = "10%"

@@ -42,7 +42,11 @@ STEP_LABEL: Final = f"{GROUP}/step"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 
 NODE_LABEL_PREFIX: Final = "node.modelfleet.dev/"
-"""Prefix of the only labels the operator writes on nodes: ``node.modelfleet.dev/<owner>: <install>-<workload>``."""
+"""Prefix of the only labels the operator writes on nodes: ``node.modelfleet.dev/<owner>: <install>-<workload>``.
+
+With ``-next`` after the owner: the workload that is made ready beside it; with ``-failed``: the one that did not come
+up there, with attempt and reason.
+"""
 
 SCHEMA_HASH_ANNOTATION: Final = f"{GROUP}/schema-hash"
 """On our CustomResourceDefinitions: the hash of the schema they were generated from; readyz compares it."""

@@ -14,7 +14,7 @@ from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIS
 from modelfleet.cluster.errors import ApiError, NotLeaderError
 from modelfleet.cluster.kinds import CHILD_KINDS, KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import RawObjects, View
-from modelfleet.plan.outcome import NodeLabel, ObjectRef, RawObject
+from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
 
 CHUNK: Final = 500
 """Objects asked for at once in a list: bounds the memory of one answer."""
@@ -127,12 +127,14 @@ class Cluster:
         if held is not None and ref.uid in ("", held["metadata"]["uid"]):
             self._view.forget(ref.kind, held["metadata"])
 
-    async def label_node(self, label: NodeLabel) -> RawObject | None:
-        """Set or take off one label; ``None`` when the node is gone."""
-        patch = {"metadata": {"labels": {label.key: label.value}}}
+    async def label_node(self, labels: NodeLabels) -> RawObject | None:
+        """Set or take off labels, all at once; ``None`` when the node is gone."""
+        patch = {"metadata": {"labels": dict(labels.values)}}
         try:
             return self._fold(
-                await self._write("PATCH", KINDS["Node"].path(name=label.node), "Node", patch, content_type=MERGE_PATCH)
+                await self._write(
+                    "PATCH", KINDS["Node"].path(name=labels.node), "Node", patch, content_type=MERGE_PATCH
+                )
             )
         except ApiError as error:
             if error.code == 404:

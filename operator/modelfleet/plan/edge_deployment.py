@@ -1,8 +1,8 @@
 """The plan of an EdgeDeployment: from what is observed to the writes that bring the fleet one step further.
 
 The decisions are made elsewhere: what the fleet shall be on in ``aim.py``, what became of each node in ``fleet.py``,
-who is next in ``waves.py``, what the objects look like in ``workload.py``, what is said about it in
-``edge_status.py``. Here they are put together.
+who is next in ``waves.py``, how it is moved in ``handover.py``, what the objects look like in ``workload.py``, what is
+said about it in ``edge_status.py``. Here they are put together.
 """
 
 from collections import Counter
@@ -14,11 +14,11 @@ from typing import Final
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import aim as aims
-from modelfleet.plan import edge_findings, edge_status, naming, replicas, revision, waves, workload
+from modelfleet.plan import edge_findings, edge_status, handover, replicas, revision, waves, workload
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import NodeLabel, ObjectRef, Outcome, RawObject
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
 from modelfleet.plan.revision import Release
 from modelfleet.plan.serving_pod import Trouble
 from modelfleet.plan.waves import State
@@ -78,11 +78,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         timedelta(seconds=spec.strategy.progress_deadline_seconds),
         timedelta(seconds=spec.strategy.offline_after_seconds),
     )
-    members = observation.judge(aim.target, aim.stable, live, clock)
+    attempt = int(before.get("attempt") or 1)
+    members = observation.judge(aim.target, aim.stable, live, clock, attempt)
     moves, progress = _moves(spec, before, aim, members, catalogue)
-    labels = _labels(observation, moves, installation.name, spec.paused)
-    carried = observation.carried | {name: item.hash for name, item in moves.items() if not _is_replica(name)}
-    needed = {*observation.carried.values(), *carried.values()}
+    prefetch = spec.strategy.recreate_order == "PrefetchFirst"
+    terms = handover.Terms(observation.keys, installation.name, attempt, prefetch, held=aim.problem is not None)
+    labels, needed, told = _labels(observation, members, moves, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
     services, orphans = _service(observed, spec)
@@ -101,12 +102,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
             *idle,
             *unneeded,
             *orphans,
-            *_old_revisions(observed, spec, aim, kept, {*carried.values(), *live}, catalogue),
+            *_old_revisions(observed, spec, aim, kept, {*needed, *live}, catalogue),
         ],
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
-        notes=stated.notes,
-        requeue_after=_look_again(members, now, more=len(moves) >= MOVES_AT_ONCE),
+        notes=[*told, *stated.notes],
+        requeue_after=_look_again(members, now, more=len(labels) >= MOVES_AT_ONCE),
     )
 
 
@@ -182,13 +183,16 @@ def _is_replica(name: str) -> bool:
 
 
 def _labels(
-    observation: Observation, moves: Mapping[str, Workload], installation: str, paused: bool
-) -> list[NodeLabel]:
-    labels = [] if paused else [NodeLabel(name, observation.key, None) for name in observation.strays]
-    for name, item in moves.items():
-        if not _is_replica(name):
-            labels.append(NodeLabel(name, observation.key, naming.node_label_value(installation, item.hash)))
-    return labels
+    observation: Observation, members: Sequence[Member], moves: Mapping[str, Workload], terms: handover.Terms
+) -> tuple[list[NodeLabels], set[str], list[Note]]:
+    """What is written on nodes now; the hashes of all that they name before or after that; what is worth telling."""
+    gateways = {name: item for name, item in moves.items() if not _is_replica(name)}
+    moved = {member.name: member for member in members if member.name in gateways}
+    begun = handover.begin(gateways, moved, terms)
+    strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
+    gone_on = handover.go_on(members, gateways, terms, MOVES_AT_ONCE)
+    labels = [*strays[:MOVES_AT_ONCE], *gone_on.labels, *begun.labels]
+    return labels, {*observation.named(), *begun.workloads, *gone_on.workloads}, [*gone_on.notes.values()]
 
 
 def _daemon_sets(
@@ -246,7 +250,7 @@ def _votes(observation: Observation, live: Mapping[str, RawObject], catalogue: C
     for fleet in observation.pools:
         if fleet.pool.placement == workload.EVERY_NODE:
             for node in fleet.nodes:
-                item = catalogue.find(observation.carried.get(node["metadata"]["name"], ""))
+                item = catalogue.find(observation.carried(node["metadata"]["name"]))
                 votes[item.release.revision if item else ""] += 1
     for hash_, each in live.items():
         item = catalogue.find(hash_)

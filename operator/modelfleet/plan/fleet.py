@@ -12,7 +12,8 @@ from typing import Any
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec, Pool
-from modelfleet.plan import conditions, naming, node_class, precision, serving_pod, workload
+from modelfleet.plan import assignment, conditions, naming, node_class, precision, serving_pod, workload
+from modelfleet.plan.assignment import Assignment
 from modelfleet.plan.node_class import NodeClass
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.precision import Choice
@@ -40,6 +41,22 @@ class Member(Place):
     """Whether it has been out of reach for longer than ``offlineAfterSeconds``."""
     podless: bool = False
     """Whether it was moved and no pod came of it yet."""
+    gateway: bool = False
+    """Whether it is a node, and not a replica."""
+    reachable: bool = False
+    """Whether the node is Ready."""
+    next: str = ""
+    """Hash of the workload that its label names to come next; empty for none."""
+    noted: bool = False
+    """Whether its label notes a failure, of whatever workload."""
+    serves: bool = False
+    """Whether the pod of what it carries is ready, so that there is a service to keep."""
+    prepared: bool = False
+    """Whether the pod of what it wants is ready beside the one that serves."""
+    cramped: bool = False
+    """Whether that pod cannot start as long as the one that serves is there."""
+    back: Workload | None = None
+    """What it returns to where the wanted workload failed in the place of stable."""
     shown: str = ""
     """Name of the node or pod that a person would look at."""
     look_again: datetime | None = None
@@ -85,13 +102,14 @@ class Observation:
         pods: Iterable[RawObject],
         hints: Mapping[str, Trouble],
     ) -> None:
-        self.key = naming.node_label_key(owner["metadata"]["uid"])
-        """The label that the nodes of this EdgeDeployment carry."""
-        self.carried: dict[str, str] = {}
-        """Workload hash by node, over all nodes, for those that carry a value of ours."""
+        self.keys = assignment.keys(owner["metadata"]["uid"])
+        """The labels that the nodes of this EdgeDeployment carry."""
+        self.assigned: dict[str, Assignment] = {}
+        """By node, over all nodes, for those that carry a value of ours."""
+        self._told = {each["node"]: each["message"] for each in (owner.get("status") or {}).get("failures") or ()}
         self.pools = [PoolFleet(pool, []) for pool in spec.pools]
-        self.strays: list[str] = []
-        """Nodes that carry our label and belong to no EveryNode pool."""
+        self.strays: dict[str, list[str]] = {}
+        """Nodes that belong to no EveryNode pool, and the labels of ours that they carry."""
         self.pods: defaultdict[str, list[ServingPod]] = defaultdict(list)
         """By node for gateways, by workload for replicas."""
         self.serving_replicas: set[str] = set()
@@ -113,48 +131,73 @@ class Observation:
             if "deletionTimestamp" in metadata:
                 continue
             labels = metadata.get("labels") or {}
-            value = labels.get(self.key)
-            if value is not None and value.startswith(ours):
-                self.carried[metadata["name"]] = value.removeprefix(ours)
+            assigned = assignment.read(labels, self.keys, ours)
+            if assigned is not assignment.NOTHING:
+                self.assigned[metadata["name"]] = assigned
             fleet = next((f for f, pairs in selectors if all(labels.get(k) == v for k, v in pairs)), None)
             if fleet is not None:
                 fleet.nodes.append(node)
-            if value is not None and (fleet is None or fleet.pool.placement != workload.EVERY_NODE):
-                self.strays.append(metadata["name"])
+            if fleet is None or fleet.pool.placement != workload.EVERY_NODE:
+                carried = [key for key in self.keys if key in labels]
+                if carried:
+                    self.strays[metadata["name"]] = carried
+
+    def carried(self, node: str) -> str:
+        """Hash of the workload that a node serves, by its label; empty for none of ours."""
+        return self.assigned.get(node, assignment.NOTHING).serves
+
+    def named(self) -> set[str]:
+        """Hashes of all workloads that any node serves, or has next."""
+        return {hash_ for each in self.assigned.values() for hash_ in (each.serves, each.next) if hash_}
 
     def disregard(self, is_dead: Callable[[str], bool]) -> None:
         """Treat nodes that carry a workload that is dead (unknown, and with no DaemonSet) as carrying nothing."""
-        dead = {hash_ for hash_ in set(self.carried.values()) if is_dead(hash_)}
+        dead = {hash_ for hash_ in self.named() if is_dead(hash_)}
         if dead:
-            self.carried = {name: hash_ for name, hash_ in self.carried.items() if hash_ not in dead}
+            self.assigned = {
+                name: Assignment("" if each.serves in dead else each.serves, each.next, each.failed)
+                for name, each in self.assigned.items()
+            }
 
     def judge(
-        self, release: Release | None, stable: Release | None, deployments: Mapping[str, RawObject], clock: Clock
+        self,
+        release: Release | None,
+        stable: Release | None,
+        deployments: Mapping[str, RawObject],
+        clock: Clock,
+        attempt: int = 1,
     ) -> list[Member]:
-        """All members with regard to a release."""
+        """All members with regard to a release, in this attempt at it."""
         settled = release is not None and stable is not None and release.revision == stable.revision
         for fleet in self.pools:
             if fleet.pool.placement == workload.EVERY_NODE:
-                self._judge_nodes(fleet, release, None if settled else stable, clock)
+                self._judge_nodes(fleet, release, None if settled else stable, clock, attempt)
                 _weigh_suspects(fleet.members, clock, settled)
             else:
                 self._judge_replicas(fleet, release, deployments, clock)
         return [member for fleet in self.pools for member in fleet.members]
 
-    def _judge_nodes(self, fleet: PoolFleet, release: Release | None, stable: Release | None, clock: Clock) -> None:
+    def _judge_nodes(
+        self, fleet: PoolFleet, release: Release | None, stable: Release | None, clock: Clock, attempt: int
+    ) -> None:
         chooser = Chooser(release, fleet.pool)
         until_then = Chooser(stable, fleet.pool)
         for node in fleet.nodes:
             name = node["metadata"]["name"]
-            carried = self.carried.get(name, "")
-            member = Member(name, fleet.pool.name, State.UNREACHABLE, carried=carried, shown=name)
+            labels = self.assigned.get(name, assignment.NOTHING)
+            carried = labels.serves
+            member = Member(name, fleet.pool.name, State.UNREACHABLE, carried=carried, shown=name, gateway=True)
+            member.next, member.noted = labels.next, labels.failed is not None
             fleet.members.append(member)
-            member.wanted, why_not = chooser.for_node(node, carried)
+            pods = self.pods.get(name, ())
+            member.serves = any(pod.ready and pod.workload == carried and not pod.terminating for pod in pods)
+            member.wanted, why_not = chooser.for_node(node, carried, labels.next)
             taint = node_class.untolerated_taint(node, fleet.tolerations)
             if taint:
                 fleet.tainted = fleet.tainted or f"{name} has taint {taint}"
                 fleet.tainted_count += 1
             ready, since = node_class.ready_since(node)
+            member.reachable = ready
             if not ready:
                 due = since + clock.offline_after if since else clock.now
                 member.offline = due <= clock.now
@@ -166,10 +209,17 @@ class Observation:
             if member.wanted is None:
                 member.state = State.NO_ARTIFACT
                 fleet.no_artifact = fleet.no_artifact or f"node {name}: {why_not}"
-            elif carried != member.wanted.hash:
-                member.state = State.WAITING if ready and not taint else State.UNREACHABLE
+            elif member.wanted.hash in (carried, labels.next):
+                _judge_moved(member, member.wanted, pods, ready and not taint, since, clock)
+                if carried == member.wanted.hash and stable is not None:
+                    member.back, _ = until_then.for_node(node)
+            elif labels.failed and labels.failed.workload == member.wanted.hash and labels.failed.attempt >= attempt:
+                member.state = State.FAILED
+                reason = labels.failed.reason
+                told = self._told.get(name) or f"in attempt {labels.failed.attempt}; not tried again before the next"
+                member.trouble = Trouble(reason, told, permanent=reason in serving_pod.PERMANENT)
             else:
-                _judge_moved(member, self.pods.get(name, ()), ready and not taint, since, clock)
+                member.state = State.WAITING if ready and not taint else State.UNREACHABLE
 
     def _judge_replicas(
         self, fleet: PoolFleet, release: Release | None, deployments: Mapping[str, RawObject], clock: Clock
@@ -216,9 +266,9 @@ class Chooser:
         self._latched = {item.hash: item for item in self._workloads.values()}
         self._choices: dict[NodeClass, Choice] = {}
 
-    def for_node(self, node: RawObject, carried: str = "") -> tuple[Workload | None, str]:
+    def for_node(self, node: RawObject, *carried: str) -> tuple[Workload | None, str]:
         """The workload of a node, or why it has none. One that it carries already stays: classes do not flap."""
-        latched = self._latched.get(carried)
+        latched = next((self._latched[each] for each in carried if each in self._latched), None)
         if latched is not None:
             return latched, ""
         device = node_class.classify(node)
@@ -257,14 +307,21 @@ class Chooser:
 
 
 def _judge_moved(
-    member: Member, pods: Sequence[ServingPod], reachable: bool, node_since: datetime | None, clock: Clock
+    member: Member,
+    wanted: Workload,
+    pods: Sequence[ServingPod],
+    reachable: bool,
+    node_since: datetime | None,
+    clock: Clock,
 ) -> None:
-    """Judge a node that carries the wanted label by its pods: the wanted one must be up, and the old one gone."""
-    wanted = [pod for pod in pods if pod.workload == member.carried and not pod.terminating]
-    pod = max(wanted, key=lambda each: each.created, default=None)
+    """Judge a node whose labels name the wanted workload by its pods: the wanted one must be up, the old one gone."""
+    candidates = [pod for pod in pods if pod.workload == wanted.hash and not pod.terminating]
+    pod = max(candidates, key=lambda each: each.created, default=None)
     if reachable:
         _judge_pod(member, pod, node_since, clock)
-        if member.state is State.HEALTHY and len(pods) > 1:
+        if member.carried != wanted.hash:
+            _judge_beside(member, pod, pods)
+        elif member.state is State.HEALTHY and len(pods) > 1:
             member.state = State.IN_FLIGHT
             member.trouble = Trouble("Draining", "the previous pod is still terminating")
         return
@@ -280,6 +337,15 @@ def _judge_moved(
         member.state = State.SUSPECT
         member.trouble = Trouble("NodeNotReady", "the node went out of reach soon after its update")
         member.look_again = node_since + clock.progress_deadline
+
+
+def _judge_beside(member: Member, pod: ServingPod | None, pods: Sequence[ServingPod]) -> None:
+    """Whether the pod that is made ready beside the one that serves can take over."""
+    if member.state is State.HEALTHY:
+        member.state, member.prepared = State.IN_FLIGHT, True
+    elif member.state is State.IN_FLIGHT and pod is not None and pod.no_room:
+        # What is on its way out makes room by itself.
+        member.cramped = not any(each.terminating for each in pods)
 
 
 def _judge_pod(member: Member, pod: ServingPod | None, node_since: datetime | None, clock: Clock) -> None:

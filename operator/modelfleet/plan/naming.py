@@ -44,8 +44,14 @@ def joined(*parts: str, limit: int = NAME_LENGTH) -> str:
 
 
 def node_label_key(owner_uid: str) -> str:
-    """The one label that an EdgeDeployment (by uid) writes on its nodes."""
+    """The label that names what a node serves for an EdgeDeployment (by uid)."""
     return f"{names.NODE_LABEL_PREFIX}{text_hash(owner_uid, OWNER_LENGTH)}"
+
+
+def node_label_keys(owner_uid: str) -> tuple[str, str, str]:
+    """All labels that an EdgeDeployment (by uid) writes on its nodes: what serves, what comes next, what failed."""
+    key = node_label_key(owner_uid)
+    return key, f"{key}-next", f"{key}-failed"
 
 
 def install_mark(installation: str) -> str:

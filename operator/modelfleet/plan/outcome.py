@@ -25,12 +25,11 @@ class ObjectRef:
 
 
 @dataclass(frozen=True)
-class NodeLabel:
-    """A label that a node shall carry; ``value=None`` takes it off."""
+class NodeLabels:
+    """Labels that a node shall carry, set in one write; ``None`` takes one off."""
 
     node: str
-    key: str
-    value: str | None
+    values: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Outcome:
     apply: list[RawObject] = field(default_factory=list)
     """Objects to server-side apply, each with everything we own in it; skipped when the live object has it all."""
 
-    label_nodes: list[NodeLabel] = field(default_factory=list)
+    label_nodes: list[NodeLabels] = field(default_factory=list)
     """Node labels to write: after the workloads they select exist."""
 
     delete: list[ObjectRef] = field(default_factory=list)

@@ -44,6 +44,8 @@ class ServingPod:
     unready_since: str
     """RFC 3339; since when it has not been ready, its creation at the earliest; empty while it is."""
     trouble: Trouble | None
+    no_room: bool = False
+    """Whether its node has not enough of something for it, as long as its other pods are there."""
 
 
 def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
@@ -65,6 +67,17 @@ def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
         running=is_ready or any("running" in (each.get("state") or {}) for each in _of(status, workload.SERVE)),
         unready_since="" if is_ready else max(created, ready.get("lastTransitionTime") or ""),
         trouble=None if is_ready else _trouble(status) or hint,
+        no_room=not is_ready and _has_no_room(status),
+    )
+
+
+def _has_no_room(status: Mapping[str, Any]) -> bool:
+    """By the words of the scheduler (``Insufficient <resource>``, ``Too many pods``) or the kubelet (``OutOf…``)."""
+    scheduled = conditions.find(status.get("conditions") or (), "PodScheduled") or {}
+    message = scheduled.get("message") or ""
+    unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    return (unschedulable and any(words in message for words in ("Insufficient ", "Too many pods"))) or (
+        status.get("phase") == "Failed" and str(status.get("reason") or "").startswith("OutOf")
     )
 
 

@@ -27,7 +27,7 @@ def strays(
     installation: str,
 ) -> set[Stray]:
     """The labels of this installation without an owner, by one look at the whole cluster."""
-    owned = {naming.node_label_key(deployment["metadata"]["uid"]) for deployment in deployments}
+    owned = {key for deployment in deployments for key in naming.node_label_keys(deployment["metadata"]["uid"])}
     selected = {pair for daemon_set in daemon_sets for pair in _selected(daemon_set["spec"]["template"]["spec"])}
     return {
         Stray(node["metadata"]["name"], key, value)

@@ -85,16 +85,19 @@ def daemon_set(
     tolerations: Sequence[Mapping[str, Any]],
     revision: str = "",
 ) -> RawObject:
-    """The DaemonSet that serves this workload on every node that carries its label; it never restarts a pod itself.
+    """The DaemonSet of this workload: on every node whose labels name it, to serve or to come next.
 
+    The pod stays the same when the node's label moves on from the one to the other. It never restarts a pod itself.
     ``revision`` is the one it was made for, where that is not the workload's own: its pods carry that label already.
     """
     metadata = owner["metadata"]
     labels = {**_labels(item, metadata["name"], EVERY_NODE), names.REVISION_LABEL: revision or item.release.revision}
     template = _template(item, labels, tolerations)
-    template["spec"]["nodeSelector"] = {
-        naming.node_label_key(metadata["uid"]): naming.node_label_value(installation, item.hash)
-    }
+    serves, following, _ = naming.node_label_keys(metadata["uid"])
+    value = naming.node_label_value(installation, item.hash)
+    template["spec"]["affinity"] = _node_affinity(
+        [[{"key": key, "operator": "In", "values": [value]}] for key in (serves, following)]
+    )
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -323,14 +326,18 @@ def _resources(item: Workload) -> dict[str, Any]:
 def _platform_affinity(platforms: Iterable[str]) -> dict[str, Any] | None:
     """Keeps replicas off nodes that join the pool later with an architecture the artifact is not for."""
     terms = [
-        {
-            "matchExpressions": [
-                {"key": "kubernetes.io/os", "operator": "In", "values": [system]},
-                {"key": "kubernetes.io/arch", "operator": "In", "values": [architecture]},
-            ]
-        }
+        [
+            {"key": "kubernetes.io/os", "operator": "In", "values": [system]},
+            {"key": "kubernetes.io/arch", "operator": "In", "values": [architecture]},
+        ]
         for system, architecture in sorted({tuple(platform.split("/")[:2]) for platform in platforms})
     ]
     if not terms:
         return None
+    return _node_affinity(terms)
+
+
+def _node_affinity(alternatives: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Nodes on which all expressions of one of the alternatives hold."""
+    terms = [{"matchExpressions": [dict(each) for each in expressions]} for expressions in alternatives]
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

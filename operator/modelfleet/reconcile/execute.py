@@ -17,7 +17,7 @@ from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.errors import ApiError, NameTakenError
 from modelfleet.cluster.view import View
 from modelfleet.plan import naming
-from modelfleet.plan.outcome import NodeLabel, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
 
 NODES_AT_ONCE: Final = 8
 """Node labels written in parallel."""
@@ -102,7 +102,7 @@ class Executor:
         _remember(self._applied, answer["metadata"]["uid"], (mark, answer["metadata"]["resourceVersion"]))
         return True
 
-    async def _label(self, labels: list[NodeLabel]) -> bool:
+    async def _label(self, labels: list[NodeLabels]) -> bool:
         wanted = iter([label for label in labels if self._differs(label)])
         written = False
         for batch in _batches(wanted, NODES_AT_ONCE):
@@ -113,9 +113,12 @@ class Executor:
             written = True
         return written
 
-    def _differs(self, label: NodeLabel) -> bool:
+    def _differs(self, label: NodeLabels) -> bool:
         node = self._view.get("Node", "", label.node)
-        return node is not None and (node["metadata"].get("labels") or {}).get(label.key) != label.value
+        if node is None:
+            return False
+        there = node["metadata"].get("labels") or {}
+        return any(there.get(key) != value for key, value in label.values.items())
 
     def _lives(self, ref: ObjectRef) -> bool:
         held = self._view.get(ref.kind, ref.namespace, ref.name)
@@ -182,7 +185,7 @@ def _annotated(obj: RawObject, key: str, value: str) -> RawObject:
     return {**obj, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), key: value}}}
 
 
-def _batches(items: Iterator[NodeLabel], size: int) -> Iterator[list[NodeLabel]]:
+def _batches(items: Iterator[NodeLabels], size: int) -> Iterator[list[NodeLabels]]:
     while batch := list(islice(items, size)):
         yield batch
 

@@ -11,7 +11,7 @@ from typing import Final
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.errors import ClusterError
 from modelfleet.plan import sweep
-from modelfleet.plan.outcome import NodeLabel
+from modelfleet.plan.outcome import NodeLabels
 
 PAUSE_SECONDS: Final = 0.1
 """Between two nodes: at most ten writes a second."""
@@ -37,7 +37,7 @@ async def run(cluster: Cluster, installation: str, interval: float) -> None:
         try:
             found = await look(cluster, installation)
             for stray in sorted(found & before):
-                await cluster.label_node(NodeLabel(stray.node, stray.key, None))
+                await cluster.label_node(NodeLabels(stray.node, {stray.key: None}))
                 logger.info("Node %s: label %s=%s had no owner and was taken off", *stray)
                 await asyncio.sleep(PAUSE_SECONDS)
             before = found

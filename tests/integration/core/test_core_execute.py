@@ -3,7 +3,7 @@
 import pytest
 
 from modelfleet.cluster.errors import ApiError, NameTakenError
-from modelfleet.plan.outcome import NodeLabel, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
 from modelfleet.reconcile.execute import Executor
 from tests.plane import Plane
 from tests.replicas import Hands, deployment, service
@@ -165,16 +165,16 @@ async def test_node_labels_are_written_once_and_a_gone_node_is_fine(
 ) -> None:
     await hands.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": space}})
     key = "node.modelfleet.dev/0123456789ab"
-    outcome = Outcome(label_nodes=[NodeLabel(space, key, "v"), NodeLabel("no-such-node", key, "v")])
+    outcome = Outcome(label_nodes=[NodeLabels(space, {key: "v"}), NodeLabels("no-such-node", {key: "v"})])
     assert (await executor.execute(owner, outcome))[0]
     assert not (await executor.execute(owner, outcome))[0]
     assert [each for each in hands.writes() if each[1] == "Node"] == [("POST", "Node", 201), ("PATCH", "Node", 200)]
-    assert (await executor.execute(owner, Outcome(label_nodes=[NodeLabel(space, key, None)])))[0]
+    assert (await executor.execute(owner, Outcome(label_nodes=[NodeLabels(space, {key: None})])))[0]
     node = await hands.cluster.read("Node", "", space)
     assert node is not None
     assert key not in (node["metadata"].get("labels") or {})
     await hands.cluster.delete(ObjectRef("v1", "Node", "", space))
-    assert await hands.cluster.label_node(NodeLabel(space, key, "v")) is None
+    assert await hands.cluster.label_node(NodeLabels(space, {key: "v"})) is None
 
 
 async def test_an_event_is_told_once_also_after_a_restart(

@@ -39,7 +39,7 @@ def other_line(line: Line) -> Line:
     return line
 
 
-def test_two_hundred_gateways_take_two_versions_at_less_than_two_writes_each(line: Line) -> None:
+def test_two_hundred_gateways_take_two_versions_at_two_writes_each(line: Line) -> None:
     line.register("1.0.0", BUILDS)
     line.register("2.0.0", BUILDS)
     pools = [pool("cuda"), pool("arm-edge"), pool("x86")]
@@ -64,11 +64,14 @@ def test_two_hundred_gateways_take_two_versions_at_less_than_two_writes_each(lin
     line.edit(modelVersion="m-2-0-0")
     line.until_healthy("2.0.0")
     rollout = line.operator.writes()[before:]
-    labels = [each for each in rollout if each["objectRef"]["resource"] == "nodes"]
+    labels = Counter(each["objectRef"]["name"] for each in rollout if each["objectRef"]["resource"] == "nodes")
+    assert set(labels.values()) == {2}, "one to make the new pod ready beside the old one, one to hand over"
     assert len(labels) == 200
-    assert len(rollout) <= 2 * 200, Counter(each["objectRef"]["resource"] for each in rollout)
+    others = Counter(each["objectRef"]["resource"] for each in rollout if each["objectRef"]["resource"] != "nodes")
+    assert others.total() <= 60, others
     assert len(line.serving("2.0.0")) == 200
-    assert set(line.events()) == {"RolloutStarted", "WaveCompleted", "RolloutCompleted"}
+    # The gateways with one accelerator have no room for two pods.
+    assert set(line.events()) == {"RolloutStarted", "WaveCompleted", "RolloutCompleted", "PrefetchSkipped"}
 
 
 def test_a_converged_line_is_left_alone(other_line: Line) -> None:
@@ -236,9 +239,10 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
     line.until_healthy("1.0.0")
     line.edit(modelVersion="m-2-0-0")
     told = '{"file":"int8","reason":"HashMismatch","message":"the store has other bytes"}'
-    end(line, "1.0.0")
     report(line, "2.0.0", {"exitCode": 1, "message": told})
     status = line.until(lambda status: status["counts"]["failed"] == 1)
+    assert line.serving("1.0.0") == {name}, "the old version goes on beside the one that is refused"
+    end(line, "2.0.0")
     assert status["failures"] == [
         {"node": name, "reason": "HashMismatch", "message": "int8: the store has other bytes"}
     ]
@@ -253,7 +257,5 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
         "lastTransitionTime": "",
     }
     line.edit(modelVersion="m-1-0-0")
-    end(line, "2.0.0")
-    report(line, "1.0.0", None)
     line.until_healthy("1.0.0")
     assert {"HashMismatch", "RolledBack"} <= set(line.events())

@@ -1,0 +1,289 @@
+"""How a gateway goes from one workload to the next: what is ready before the old pod goes, what is noted and left."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from modelfleet.plan import assignment, naming, sweep
+from modelfleet.plan.assignment import Assignment, Failed
+from tests.unit.edge_world import Object, World, healthy, model_version, node, pod_status, pool, refusing
+
+V1, V2, V3 = "defect-1-0-0", "defect-2-0-0", "defect-3-0-0"
+KEYS = assignment.keys("uid-of-line")
+MISMATCH = refusing(json.dumps({"file": "int8", "reason": "HashMismatch", "message": "the bytes are others"}))
+PENDING = pod_status("False")
+ORDERS = ("PrefetchFirst", "StopFirst")
+
+
+def fleet(count: int = 4, **strategy: object) -> World:
+    """Gateways on version 1, converged, with versions 2 and 3 verified."""
+    world = World([node(f"gw-{index:04}") for index in range(count)], strategy=strategy)
+    for version in ("2.0.0", "3.0.0"):
+        world.add_model(model_version(version))
+    world.run()
+    world.notes.clear()
+    world.label_writes = 0
+    return world
+
+
+def of_version(version: str, status: Object) -> object:
+    return lambda pod, name: status if version in pod["metadata"]["labels"].values() else healthy(pod, name)
+
+
+def assigned(world: World, name: str) -> Assignment:
+    labels = world.nodes[name]["metadata"]["labels"]
+    return assignment.read(labels, KEYS, naming.install_mark(world.installation.name) + "-")
+
+
+def pods_on(world: World, name: str) -> set[str]:
+    return {
+        each["metadata"]["labels"]["modelfleet.dev/model-version"]
+        for each in world.kind("Pod")
+        if each["spec"]["nodeName"] == name
+    }
+
+
+def test_the_new_pod_is_ready_before_the_old_one_goes_and_stays_the_same_pod() -> None:
+    world = fleet(2, maxUnavailable=1)
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    (name,) = [each for each in world.nodes if assigned(world, each).next]
+    assert pods_on(world, name) == {V1, V2}
+    beside = {each["metadata"]["name"] for each in world.kind("Pod")}
+    world.step()
+    world.play()
+    assert pods_on(world, name) == {V2}
+    assert {each["metadata"]["name"] for each in world.kind("Pod") if each["spec"]["nodeName"] == name} < beside
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 2}
+    assert world.label_writes == 4, "two a gateway"
+
+
+@pytest.mark.parametrize(("order", "pods", "writes"), [("PrefetchFirst", 2, 8), ("StopFirst", 1, 4)])
+def test_what_an_order_costs(order: str, pods: int, writes: int) -> None:
+    world = fleet(recreateOrder=order, maxUnavailable=1)
+    world.edit(modelVersion=V2)
+    seen: list[int] = []
+    world.run(watch=lambda: seen.extend(len(pods_on(world, each)) for each in world.nodes))
+    assert max(seen) == pods
+    assert world.label_writes == writes
+    assert Counter(world.serving().values()) == {V2: 4}
+
+
+def test_a_wire_that_is_cut_in_the_middle_finds_the_old_version_serving_and_the_new_one_there() -> None:
+    world = fleet(1)
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    world.offline("gw-0000")
+    world.run()
+    assert pods_on(world, "gw-0000") == {V1, V2}
+    assert assigned(world, "gw-0000").serves != assigned(world, "gw-0000").next
+    world.online("gw-0000")
+    world.run()
+    assert world.serving() == {"gw-0000": V2}
+    assert world.label_writes == 2
+
+
+def test_a_gateway_that_sleeps_over_two_versions_gets_the_last_one_only() -> None:
+    world = fleet(2)
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    name = next(each for each in world.nodes if assigned(world, each).next)
+    world.offline(name, ago=1000)
+    world.run()
+    world.edit(modelVersion=V3)
+    world.run()
+    assert pods_on(world, name) == {V1, V2}, "nothing is written for it while it is away"
+    seen: set[str] = set()
+    world.online(name)
+    world.run(watch=lambda: seen.update(world.serving().values()))
+    assert world.serving()[name] == V3
+    assert V2 not in {each["metadata"]["labels"]["modelfleet.dev/model-version"] for each in world.kind("DaemonSet")}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_failed_is_noted_on_the_node_and_not_tried_again_before_the_next_attempt(order: str) -> None:
+    world = fleet(1, recreateOrder=order)
+    world.behaviour = of_version(V2, MISMATCH)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    assert world.serving() == {"gw-0000": V1}
+    assert pods_on(world, "gw-0000") == {V1}
+    note = assigned(world, "gw-0000").failed
+    assert note is not None
+    assert (note.attempt, note.reason) == (1, "HashMismatch")
+    assert world.status["failures"] == [
+        {"node": "gw-0000", "reason": "HashMismatch", "message": "int8: the bytes are others"}
+    ]
+    assert world.label_writes == 2, "it was begun, and taken back with the note in the same write"
+
+    world.behaviour = healthy
+    del world.deployment["status"]
+    world.run()
+    assert world.serving() == {"gw-0000": V1}, "neither healing nor a lost status tries again"
+    assert world.status["counts"]["failed"] == 1
+    assert world.status["failures"][0]["reason"] == "HashMismatch"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_next_attempt_tries_again_and_takes_the_note_off(order: str) -> None:
+    world = fleet(1, recreateOrder=order)
+    world.behaviour = of_version(V2, MISMATCH)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    world.behaviour = healthy
+    retry(world)
+    world.run()
+    assert world.serving() == {"gw-0000": V2}
+    assert assigned(world, "gw-0000") == Assignment(assigned(world, "gw-0000").serves)
+
+
+def retry(world: World) -> None:
+    world.status["attempt"] = world.status.get("attempt", 1) + 1
+
+
+def test_another_version_is_tried_where_one_failed_and_takes_the_note_off() -> None:
+    world = fleet(1)
+    world.behaviour = of_version(V2, MISMATCH)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    world.edit(modelVersion=V3)
+    world.run()
+    assert world.serving() == {"gw-0000": V3}
+    assert assigned(world, "gw-0000").failed is None
+
+
+def test_what_never_serves_elsewhere_stays_where_there_is_nothing_to_return_to() -> None:
+    world = World([node("gw-0000")])
+    world.behaviour = of_version(V1, MISMATCH)  # type: ignore[assignment]
+    world.run()
+    assert assigned(world, "gw-0000").failed is None
+    world.behaviour = healthy
+    world.run()
+    assert world.serving() == {"gw-0000": V1}
+
+
+def test_a_version_that_is_superseded_or_undone_beside_leaves_no_pod() -> None:
+    world = fleet(2, maxUnavailable=1)
+    world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    name = next(each for each in world.nodes if assigned(world, each).next)
+    assert pods_on(world, name) == {V1, V2}
+    world.edit(modelVersion=V1)
+    world.run()
+    assert pods_on(world, name) == {V1}
+    assert world.condition("Ready")["status"] == "True"
+    world.edit(modelVersion=V2)
+    world.run()
+    world.edit(modelVersion=V3)
+    world.run()
+    assert Counter(world.serving().values()) == {V3: 2}
+    assert all(pods_on(world, each) == {V3} for each in world.nodes)
+
+
+def cramped(world: World) -> object:
+    """Gateways with room for one pod: what comes second waits until the first is gone."""
+    lacking = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: not helpful"
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": lacking}
+
+    def behave(pod: Object, name: str) -> Object:
+        first = min(each["metadata"]["creationTimestamp"] for each in world.kind("Pod"))
+        if len(pods_on(world, name)) > 1 and pod["metadata"]["creationTimestamp"] > first:
+            status = pod_status("False")
+            status["conditions"].append(scheduled)
+            return status
+        return healthy(pod, name)
+
+    return behave
+
+
+def test_where_there_is_no_room_for_two_pods_the_old_one_goes_first_and_it_is_told_once() -> None:
+    world = fleet(3, maxUnavailable=1)
+    world.behaviour = cramped(world)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 3}
+    assert world.label_writes == 6
+    skipped = {note.message for note in world.notes if note.reason == "PrefetchSkipped"}
+    assert len(skipped) == 1
+    assert "(Insufficient nvidia.com/gpu)" in skipped.pop()
+
+
+def test_what_is_ready_beside_does_not_take_over_while_its_model_is_in_doubt() -> None:
+    world = fleet(1)
+    world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    world.behaviour = healthy
+    world.models[V2]["status"]["conditions"] = [
+        {"type": "Verified", "status": "False", "reason": "HashMismatch", "message": "other bytes"}
+    ]
+    world.run()
+    assert pods_on(world, "gw-0000") == {V1, V2}
+    assert assigned(world, "gw-0000").next
+    world.models[V2] = model_version("2.0.0")
+    world.run()
+    assert world.serving() == {"gw-0000": V2}
+
+
+def test_a_pause_lets_what_was_begun_come_to_its_end() -> None:
+    world = fleet(3, maxUnavailable=1)
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    world.edit(paused=True)
+    world.run()
+    assert Counter(world.serving().values()) == {V1: 2, V2: 1}
+    assert not any(assigned(world, each).next for each in world.nodes)
+
+
+def test_a_gateway_that_leaves_its_pool_loses_all_labels_and_pods() -> None:
+    world = fleet(1)
+    world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.run()
+    world.nodes["gw-0000"]["metadata"]["labels"] |= {"pool": "elsewhere", KEYS.failed: "by-whom"}
+    world.run()
+    assert not [key for key in world.nodes["gw-0000"]["metadata"]["labels"] if key in KEYS]
+    assert world.kind("Pod") == []
+
+
+def test_a_gateway_that_changes_pools_is_moved_like_any_other() -> None:
+    world = World([node("a"), node("b", pool="other")], [pool(), pool("other", overrides={"env": [{"name": "X"}]})])
+    world.run()
+    world.nodes["a"]["metadata"]["labels"]["pool"] = "other"
+    serving: list[int] = []
+    world.run(watch=lambda: serving.append(len(world.serving())))
+    assert min(serving) == 2
+    assert assigned(world, "a").serves == assigned(world, "b").serves
+    assert world.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("HashMismatch", "HashMismatch"), ("Odd reason!", "Oddreason"), ("", "NotReady"), ("R" * 80, "R" * 30)],
+)
+def test_a_note_is_a_label_value_and_is_read_back(reason: str, kept: str) -> None:
+    value = assignment.failed_value("install", Failed("0123456789", 999_999, reason))
+    assert len(value) <= 63
+    mark = naming.install_mark("install") + "-"
+    assert assignment.read({KEYS.failed: value}, KEYS, mark).failed == Failed("0123456789", 999_999, kept)
+
+
+@pytest.mark.parametrize("value", ["", "nonsense", "{mark}0123456789", "{mark}0123456789.x.R", "{mark}0123456789.1."])
+def test_a_note_that_cannot_be_read_is_none(value: str) -> None:
+    mark = naming.install_mark("install") + "-"
+    assert assignment.read({KEYS.failed: value.format(mark=mark)}, KEYS, mark) == assignment.NOTHING
+
+
+def test_all_labels_are_swept_once_their_owner_is_gone() -> None:
+    value = naming.node_label_value("install", "0123456789")
+    there = {KEYS.serves: value, KEYS.next: value, KEYS.failed: f"{value}.1.HashMismatch"}
+    nodes = [{"metadata": {"name": "a", "labels": there}}]
+    assert {each.key for each in sweep.strays(nodes, [], [], "install")} == set(KEYS)
+    assert sweep.strays(nodes, [{"metadata": {"uid": "uid-of-line"}}], [], "install") == set()
