@@ -43,7 +43,7 @@ demo: venv  ## the main job end to end: from a training commit to a gateway that
 	@$(PYTHON) -m e2e.demo --name $(NAME) --gateways $(GATEWAYS)
 
 test: venv  ## all tests: unit, integration (real API server), e2e (real pods)
-	@$(PYTHON) -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15 $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15 $(ARGS)
 
 lint: venv  ## format check, lint, types, layers, generated files
 	@$(VENV)/bin/ruff format --check --quiet .
@@ -65,8 +65,8 @@ lock: venv  ## pin the dependencies of pyproject.toml in requirements/, with has
 	    --no-header --no-annotate --python-version 3.11 --output-file requirements/$$extra.txt || exit 1; \
 	done
 
-bench: venv  ## count the operator's requests over a rollout and when converged (docs/performance.md)
-	@$(PYTHON) -m e2e.bench --name $(NAME)-bench --gateways $(GATEWAYS)
+bench: venv  ## count what the operator asks and costs (docs/performance.md); PART=requests, fleet or deployments
+	@$(PYTHON) -m e2e.bench $(PART) --name $(NAME)-bench --gateways $(GATEWAYS)
 
 clean: venv  ## take the cluster down and remove all that it made
 	@$(PYTHON) -m e2e.cluster down --name $(NAME)

@@ -1,22 +1,17 @@
-"""``make bench``: the operator's requests, counted from the API server's audit log; docs/performance.md states them.
+"""The operator's requests over a rollout, an update, the way back, and a minute of nothing.
 
-Counts only: how long something takes here says nothing about another machine. The fleet is simulated, the operator and
-the control plane are real. The cluster is of the benchmark's own and is taken down at the end.
+The operator runs as a user's would, two replicas in pods; the gateways are simulated.
 """
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from e2e import install, project
+from e2e import project
 from e2e.audit import AuditLog, Request, tally, writes
-from e2e.cluster import choice as clusters
 from e2e.cluster.cluster import Cluster
-from e2e.cluster.folders import DEFAULT_NAME
 from e2e.helm import NAMESPACE
 from e2e.kubectl import Kubectl, is_true
 from e2e.progress import Progress
@@ -108,29 +103,3 @@ def table(counts: Sequence[Count], gateways: int) -> Table:
         made = len(count.writes)
         answer.add_row(count.what, str(made), f"{made / gateways:.2f}", str(len(reads)))
     return answer
-
-
-def main() -> int:
-    """Entry point of ``python -m e2e.bench``."""
-    parser = argparse.ArgumentParser(prog="e2e.bench", description=__doc__)
-    parser.add_argument("--name", default=f"{DEFAULT_NAME}-bench", help="cluster to make and take down")
-    parser.add_argument("--gateways", type=int, default=200, help="simulated gateways")
-    options = parser.parse_args()
-    progress = Progress()
-    try:
-        with progress.phase(f"A cluster with {options.gateways} gateways, modelfleet installed"):
-            cluster = clusters.up(options.name, options.gateways, "own", progress.say)
-            install.install(cluster, install.TARGETS, progress)
-        cluster.kubectl("create", "namespace", "bench", check=False)
-        with progress.phase("Rollouts, counted"):
-            counts = measure(cluster, cluster.kubectl.within("bench"), options.gateways, progress)
-        progress.console.print(table(counts, options.gateways))
-    except (AssertionError, OSError, RuntimeError, ValueError) as error:
-        return progress.fail(error)
-    finally:
-        clusters.down(options.name, report=progress.say)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
