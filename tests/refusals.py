@@ -46,6 +46,9 @@ SCHEMA = (
     Refusal("ModelVersion", {"spec.channel": "staging"}, "spec.channel"),
     Refusal("EdgeDeployment", {"spec.minimumChannel": "experiment"}, "spec.minimumChannel"),
     Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
+    Refusal("TrainingJob", {"spec.checkpoint.volumeClaimName": REMOVED}, "spec.checkpoint.volumeClaimName"),
+    Refusal("TrainingJob", {"spec.checkpoint.keep": 0}, "spec.checkpoint.keep"),
+    Refusal("TrainingJob", {"spec.checkpoint.path": "checkpoints"}, "spec.checkpoint.path"),
     Refusal("TrainingJob", {"spec.failurePolicy.rules": []}, "spec.failurePolicy.rules"),
     Refusal(
         "TrainingJob", {"spec.failurePolicy.rules.0.onExitCodes": [0]}, "spec.failurePolicy.rules[0].onExitCodes[0]"
@@ -160,6 +163,15 @@ RULES = (
         {"spec.steps.0.resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}},
         "spec.steps[0].resources",
         _GPU,
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.checkpoint.path": "/workspace/ckpt"},
+        "spec.checkpoint.path",
+        "must not lie in a folder of the system or in /workspace",
+    ),
+    Refusal(
+        "TrainingJob", {"spec.checkpoint.path": "/a/../etc"}, "spec.checkpoint.path", "must not have . or .. as a part"
     ),
     Refusal("TrainingJob", {"spec.nodeSelector": {"-": "x"}}, "spec.nodeSelector", _LABEL_KEY),
     Refusal("TrainingJob", {"spec.tolerations": [{}]}, "spec.tolerations[0]", "a toleration without key needs"),

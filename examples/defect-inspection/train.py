@@ -1,6 +1,7 @@
 """Step ``train``: data-parallel training of the network by torchrun, gloo on CPUs and nccl on GPUs."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ def main() -> None:
     torch.distributed.init_process_group("nccl" if cuda else "gloo")
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
 
@@ -59,7 +62,25 @@ def main() -> None:
     # Every process draws the same order and takes its own slice of each batch.
     random = torch.Generator().manual_seed(SEED)
     loss = torch.zeros(())
-    for epoch in range(EPOCHS):
+
+    def save(folder: Path) -> None:
+        state = {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        torch.save(state | {"random": random.get_state(), "loss": loss}, folder / "state.pt")
+
+    # With spec.checkpoint in the TrainingJob, an attempt goes on where the one before it was saved.
+    begin, checkpoints = 0, step.checkpoints()
+    if (saved := checkpoints.latest()) is not None:
+        state = torch.load(saved.folder / "state.pt", map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        random.set_state(state["random"].cpu())
+        begin, loss = saved.progress, state["loss"]
+    for epoch in range(begin, EPOCHS):
         order = torch.randperm(len(images), generator=random)
         for start in range(0, rounds * BATCH, BATCH):
             batch = order[start : start + BATCH]
@@ -72,6 +93,8 @@ def main() -> None:
         if rank == 0:
             held = accuracy(network, held_images, held_labels)
             print(f"epoch {epoch + 1}/{EPOCHS}: loss {loss.item():.4f}, validation accuracy {held:.4f}", flush=True)
+        if checkpoints.due():
+            checkpoints.save(epoch + 1, save)
 
     held = accuracy(network, held_images, held_labels)
     path = step.folder / "weights.pt"

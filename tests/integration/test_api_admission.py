@@ -31,6 +31,8 @@ IMMUTABLE: tuple[tuple[str, str, Any], ...] = (
     ("TrainingJob", "spec.tolerations", REMOVED),
     ("TrainingJob", "spec.imagePullSecrets", REMOVED),
     ("TrainingJob", "spec.backoffLimit", 4),
+    ("TrainingJob", "spec.failurePolicy", REMOVED),
+    ("TrainingJob", "spec.checkpoint.path", "/elsewhere"),
     ("TrainingJob", "spec.activeDeadlineSeconds", REMOVED),
     ("TrainingJob", "spec.gate", REMOVED),
     ("TrainingJob", "spec.gate.0.value", "0.5"),
@@ -97,7 +99,7 @@ def test_a_refusal_names_the_field_and_the_remedy(dry_run: Kubectl, refusal: con
     [
         ("ModelVersion", "spec.stage", "Online"),
         ("ModelVersion", "spec.artifacts.0.md5", "d41d8cd9"),
-        ("TrainingJob", "spec.checkpoint", {"keep": 3}),
+        ("TrainingJob", "spec.checkpoint.retain", 3),
         ("TrainingJob", "spec.source.git.path", "train"),
         ("EdgeDeployment", "spec.canary", {}),
         ("EdgeDeployment", "spec.strategy.startsPerMinute", 60),

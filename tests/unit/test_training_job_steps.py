@@ -140,6 +140,29 @@ def test_resources_and_words_reach_the_container() -> None:
     assert (container["command"], container["args"]) == (["torchrun", "train.py"], ["--epochs", "1"])
 
 
+CHECKPOINT = {"volumeClaimName": "ckpt", "path": "/checkpoints", "intervalSeconds": 60, "keep": 2}
+
+
+def test_each_attempt_of_a_distributed_step_has_a_folder_of_its_own_on_the_checkpoint_volume() -> None:
+    spec = pod(job(trainer=TRAINER, checkpoint=CHECKPOINT), attempt=2)
+    assert {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "ckpt"}} in spec["volumes"]
+    assert {"name": "checkpoints", "mountPath": "/checkpoints"} in spec["containers"][0]["volumeMounts"]
+    variables = environment(spec)
+    root = "/checkpoints/nightly-0a1b2c3d/train"
+    assert json.loads(variables["MODELFLEET_ORDER"])["checkpoint"] == {
+        "root": root,
+        "intervalSeconds": 60,
+        "keep": 2,
+    }
+    assert (variables["CHECKPOINT_ROOT"], variables["CHECKPOINT_FOLDER"]) == (root, f"{root}/2")
+
+
+def test_other_steps_see_no_checkpoints() -> None:
+    spec = pod(job(step("train"), checkpoint=CHECKPOINT))
+    assert "checkpoint" not in json.loads(environment(spec)["MODELFLEET_ORDER"])
+    assert not any("persistentVolumeClaim" in volume for volume in spec["volumes"])
+
+
 @pytest.mark.parametrize("attempt", [1, 99, 100_000])
 def test_names_leave_room_for_the_rank(attempt: int) -> None:
     name = rendezvous.job_name("n" * 40, "s" * 15, attempt)

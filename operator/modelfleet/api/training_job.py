@@ -8,7 +8,7 @@ from modelfleet.api import common, pod
 from modelfleet.api.model_version import Git
 from modelfleet.api.rules import Contract, Rule, Unique, immutable, short_dns_name
 from modelfleet.api.training_job_status import TrainingJobStatus
-from modelfleet.api.training_policy import FailurePolicy, Retry
+from modelfleet.api.training_policy import Checkpoint, FailurePolicy, Retry
 
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
 Framework = Literal["torch", "plain"]
@@ -206,6 +206,7 @@ class TrainingJobSpec(Contract):
             "backoffLimit",
             "activeDeadlineSeconds",
             "failurePolicy",
+            "checkpoint",
             "gate",
             "output",
             remedy="create a new TrainingJob instead; only suspend may change",
@@ -239,6 +240,8 @@ class TrainingJobSpec(Contract):
     preempted, evicted, drained or on a node that died is no failure."""
     failure_policy: FailurePolicy | None = None
     """What failures with certain exit codes mean."""
+    checkpoint: Checkpoint | None = None
+    """Where distributed steps keep checkpoints, from which their next attempt goes on."""
     active_deadline_seconds: common.Seconds | None = None
     """Seconds after which the job fails; absent: none."""
     gate: Annotated[list[GateRule], Field(max_length=16)] = Field(default_factory=list)

@@ -135,6 +135,15 @@ class StepInput(Wire):
     sha256: Sha256
 
 
+class CheckpointOrder(Wire):
+    """Where a step keeps its checkpoints; read by ``modelfleet.runtime.checkpoint``."""
+
+    root: str
+    """Folder of the step on the volume; each attempt has a folder of its own in it, by its number."""
+    interval_seconds: int
+    keep: int
+
+
 class StepOrder(Wire):
     """Order of a step's container; read by ``modelfleet.runtime.train``."""
 
@@ -151,3 +160,4 @@ class StepOrder(Wire):
     """By step name: the steps this one depends on."""
     dataset_path: str | None = None
     """Folder where the initializer put the verified dataset file."""
+    checkpoint: CheckpointOrder | None = None

@@ -71,6 +71,14 @@ def job(
     }
 
 
+def checkpoint_root(obj: Mapping[str, Any], spec: TrainingJobSpec, step: Step) -> str | None:
+    """The folder of a distributed step's checkpoints; the uid is in it, as in :func:`output_uri`."""
+    if spec.checkpoint is None or step.trainer is None:
+        return None
+    metadata = obj["metadata"]
+    return f"{spec.checkpoint.path}/{metadata['name']}-{metadata['uid'].split('-')[0]}/{step.name}"
+
+
 def _failure_rules(container: str) -> list[dict[str, Any]]:
     """Any failure fails the Job anyway; these rules make it say why, for the time when its pods are gone.
 
@@ -105,6 +113,16 @@ def _pod(
         # Data loaders and NCCL hand tensors over in shared memory; a container's own /dev/shm has 64 MiB.
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - a path inside the container
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
+    checkpoint = None
+    root = checkpoint_root(obj, spec, step)
+    if spec.checkpoint is not None and root is not None:
+        mounts.append({"name": "checkpoints", "mountPath": spec.checkpoint.path})
+        volumes.append(
+            {"name": "checkpoints", "persistentVolumeClaim": {"claimName": spec.checkpoint.volume_claim_name}}
+        )
+        checkpoint = wire.CheckpointOrder(
+            root=root, interval_seconds=spec.checkpoint.interval_seconds, keep=spec.checkpoint.keep
+        )
     order = wire.StepOrder(
         training_job=obj["metadata"]["name"],
         namespace=obj["metadata"]["namespace"],
@@ -116,6 +134,7 @@ def _pod(
         credentials_path=pods.credentials_path(output_secret),
         inputs=dict(inputs),
         dataset_path=DATASET_PATH if dataset is not None else None,
+        checkpoint=checkpoint,
     )
     pod: dict[str, Any] = {
         **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
@@ -168,6 +187,10 @@ def _environment(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int
     if spec.source is not None:
         plain["GIT_REPOSITORY"] = spec.source.git.repository
         plain["GIT_COMMIT"] = spec.source.git.revision
+    if root := checkpoint_root(obj, spec, step):
+        # For programs without the train library: an attempt's checkpoints are in the folder of its number.
+        plain["CHECKPOINT_ROOT"] = root
+        plain["CHECKPOINT_FOLDER"] = f"{root}/{attempt}"
     variables = [{"name": name, "value": value} for name, value in plain.items()]
     if step.trainer is not None:
         variables += rendezvous.variables(step.trainer, obj["metadata"]["name"], step.name, attempt)

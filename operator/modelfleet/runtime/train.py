@@ -35,6 +35,7 @@ from modelfleet.api.wire import (
     StoredFile,
 )
 from modelfleet.runtime import store
+from modelfleet.runtime.checkpoint import Checkpoints
 from modelfleet.runtime.fetch import fetch, sha256_of
 from modelfleet.runtime.onnx_export import check, export_onnx, quantize_int8
 from modelfleet.runtime.report import encode, leave, read_order
@@ -122,6 +123,13 @@ class Step:
         path = fetch(_item(saved, self.folder / name / "results.json", self.order.credentials_path))
         results = StepResults.model_validate_json(path.read_bytes())
         return Inputs(name, results, self.folder, self.order.credentials_path)
+
+    def checkpoints(self, *, save_when_stopped: bool = False) -> Checkpoints:
+        """The checkpoints of this step, earlier attempts' included; see :mod:`modelfleet.runtime.checkpoint`.
+
+        With ``save_when_stopped``, rank 0 answers SIGTERM by one last checkpoint at the next ``due()`` and ``save()``.
+        """
+        return Checkpoints(self.order.checkpoint, self.order.attempt, self.rank, save_when_stopped=save_when_stopped)
 
     def save_file(self, name: str, path: Path | str) -> None:
         """Hand a file to later steps under a name of letters, digits, ``.``, ``_`` and ``-``."""

@@ -229,11 +229,15 @@ class TestTheOperatorsChildren:
             ("spec.template.spec.hostPID", True, "host's namespaces"),
             ("spec.template.spec.hostIPC", True, "host's namespaces"),
             ("spec.template.spec.nodeName", "control-plane", "host's namespaces"),
-            ("spec.template.spec.volumes.0", {"name": "model", "hostPath": {"path": "/"}}, "emptyDir and secret"),
+            (
+                "spec.template.spec.volumes.0",
+                {"name": "model", "hostPath": {"path": "/"}},
+                "persistentVolumeClaim volumes only",
+            ),
             (
                 "spec.template.spec.volumes.0",
                 {"name": "model", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
-                "emptyDir and secret",
+                "persistentVolumeClaim volumes only",
             ),
             ("spec.template.spec.containers.0.securityContext", None, "non-root"),
             ("spec.template.spec.containers.0.securityContext.runAsNonRoot", None, "non-root"),

@@ -1,0 +1,260 @@
+"""Checkpoints of a training step: each appears whole or not at all, and the next attempt finds the newest good one.
+
+On the volume every attempt has a folder of its own, ``<root>/<attempt>/<progress>/``, so that a process of an earlier
+attempt that is still alive somewhere (on a node that was taken for dead, say) harms nobody: nothing it writes is
+newer than what the present attempt wrote, and it is told to stop at its next checkpoint. A checkpoint is written
+beside its place, hashed, flushed to the disk and renamed; ``manifest.json`` in it has the SHA-256 of every file.
+That is held against torn writes and worn disks. Who can write to the volume can write manifests, too.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from modelfleet.api.wire import CheckpointOrder
+
+logger = logging.getLogger(__name__)
+
+MANIFEST: Final = "manifest.json"
+STOPPED: Final = 128 + signal.SIGTERM
+"""Exit code of a program that saved a checkpoint because it was told to stop."""
+
+_PARTIAL: Final = ".partial-"
+_CHUNK: Final = 1 << 20
+
+
+class SupersededError(RuntimeError):
+    """A newer attempt at this step has begun: this process belongs to one that is over, and must not go on."""
+
+
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """A checkpoint that is whole: newer ones are greater."""
+
+    attempt: int
+    progress: int
+    """As it was given to :meth:`Checkpoints.save`: an epoch, or a number of batches."""
+    folder: Path
+    """Holds what ``write`` put there."""
+
+
+class Checkpoints:
+    """What a step's script uses, from ``train.step().checkpoints()``. Every process may call all of it.
+
+    Without ``checkpoint`` in the TrainingJob nothing is ever due, nothing found, and nothing saved.
+    """
+
+    def __init__(
+        self,
+        order: CheckpointOrder | None,
+        attempt: int,
+        rank: int,
+        *,
+        save_when_stopped: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._order = order
+        self._root = Path(order.root) if order is not None else Path()
+        self._attempt = attempt
+        self._rank = rank
+        self._clock = clock
+        self._last = clock()
+        self._stopping = False
+        if order is not None and rank == 0:
+            self._own.mkdir(parents=True, exist_ok=True)
+            if save_when_stopped:
+                signal.signal(signal.SIGTERM, self._stop)
+
+    def due(self) -> bool:
+        """Whether ``checkpoint.intervalSeconds`` have passed since the last one, or rank 0 was told to stop.
+
+        Processes have clocks of their own: where all of them write (``sharded``), let rank 0 decide, or save every so
+        many batches.
+        """
+        if self._order is None:
+            return False
+        return self._stopping or self._clock() - self._last >= self._order.interval_seconds
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint whose files are what they were; ``None``: begin at the beginning.
+
+        Where ``torch.distributed`` is initialised, rank 0 chooses for all, so that all go on from the same one. On
+        CUDA call ``torch.cuda.set_device`` before.
+        """
+        if self._order is None:
+            return None
+        found = self._newest() if self._rank == 0 or _group() is None else None
+        chosen = _agreed(None if found is None else (found.attempt, found.progress))
+        if chosen is None:
+            return None
+        attempt, progress = chosen
+        checkpoint = Checkpoint(attempt, progress, self._root / str(attempt) / _place(progress))
+        logger.info("going on from checkpoint %d of attempt %d", progress, attempt)
+        return checkpoint
+
+    def save(self, progress: int, write: Callable[[Path], None], *, sharded: bool = False) -> None:
+        """Have ``write`` put a checkpoint into the folder it is given; only rank 0 writes, unless ``sharded``.
+
+        ``progress`` must grow. With ``sharded`` every process calls ``write`` with the same folder (as
+        ``torch.distributed.checkpoint.save`` wants it); that needs ``torch.distributed``. Raises
+        :class:`SupersededError` where a newer attempt has begun. Once rank 0 was told to stop, this ends its program.
+        """
+        if self._order is None or (self._rank != 0 and not sharded):
+            return
+        self._refuse_if_superseded()
+        partial = Path(_agreed(str(self._partial()) if self._rank == 0 else None)) if sharded else self._partial()
+        write(partial)
+        if sharded:
+            _meet()
+        if self._rank == 0:
+            self._publish(partial, progress)
+            self._prune(self._order.keep)
+        self._last = self._clock()
+        if self._stopping:
+            logger.info("told to stop: saved checkpoint %d", progress)
+            sys.exit(STOPPED)
+
+    @property
+    def _own(self) -> Path:
+        return self._root / str(self._attempt)
+
+    def _partial(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._own))
+
+    def _publish(self, partial: Path, progress: int) -> None:
+        files = {str(path.relative_to(partial)): _flushed_sha256(path) for path in _files(partial)}
+        manifest = partial / MANIFEST
+        manifest.write_text(json.dumps({"progress": progress, "files": files}))
+        _flush(manifest)
+        for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+            _flush(folder)
+        self._refuse_if_superseded()
+        place = self._own / _place(progress)
+        if place.exists():
+            # Saved before, by this attempt: the program was started again within it.
+            _remove(place)
+        partial.chmod(0o770)
+        partial.rename(place)
+        _flush(self._own)
+        logger.info("saved checkpoint %d: %d files", progress, len(files))
+
+    def _refuse_if_superseded(self) -> None:
+        newest = max((int(folder.name) for folder in self._attempts()), default=self._attempt)
+        if newest > self._attempt:
+            raise SupersededError(f"attempt {self._attempt} is over: attempt {newest} has begun")
+
+    def _attempts(self) -> list[Path]:
+        return [path for path in self._root.iterdir() if path.name.isdecimal()] if self._root.is_dir() else []
+
+    def _all(self) -> list[Checkpoint]:
+        """Every checkpoint of this attempt and those before, the newest first; not yet known to be whole."""
+        found = [
+            Checkpoint(int(attempt.name), int(place.name), place)
+            for attempt in self._attempts()
+            if int(attempt.name) <= self._attempt
+            for place in attempt.iterdir()
+            if place.name.isdecimal()
+        ]
+        return sorted(found, reverse=True)
+
+    def _newest(self) -> Checkpoint | None:
+        for checkpoint in self._all():
+            flaw = _flaw(checkpoint.folder)
+            if not flaw:
+                return checkpoint
+            logger.warning("checkpoint %s is passed over: %s", checkpoint.folder, flaw)
+        return None
+
+    def _prune(self, keep: int) -> None:
+        for checkpoint in self._all()[keep:]:
+            _remove(checkpoint.folder)
+        for attempt in self._attempts():
+            for leftover in attempt.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _place(progress: int) -> str:
+    return f"{progress:012d}"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+
+
+def _flaw(folder: Path) -> str:
+    """What is wrong with a checkpoint; empty: nothing."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        for name, sha256 in files.items():
+            if _sha256(folder / name) != sha256:
+                return f"{name} is not what was saved"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _remove(folder: Path) -> None:
+    """Out of sight first, so that nobody takes what is half removed for a checkpoint."""
+    hidden = folder.with_name(f"{_PARTIAL}removed-{folder.name}-{os.getpid()}")
+    try:
+        folder.rename(hidden)
+    except OSError:
+        return
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flushed_sha256(path: Path) -> str:
+    _flush(path)
+    return _sha256(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _group() -> Any:
+    """``torch.distributed`` with its process group, where the script has set one up; never imported here."""
+    module = sys.modules.get("torch.distributed")
+    return module if module is not None and module.is_available() and module.is_initialized() else None
+
+
+def _agreed(value: Any) -> Any:
+    """Rank 0's value, in every process."""
+    group = _group()
+    if group is None:
+        return value
+    box = [value]
+    group.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _meet() -> None:
+    group = _group()
+    if group is not None:
+        group.barrier()
