@@ -1,0 +1,41 @@
+"""The CRDs of the routing APIs, as their projects publish them: files in Go modules, put into a cluster.
+
+The versions are those that ``go/istio/go.mod`` names, so a control plane that is built from there fits them.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from e2e.cluster import programs, toolchain
+from e2e.cluster.commands import Report, run
+from e2e.kubectl import Kubectl
+
+
+def istio(report: Report = lambda _: None) -> list[Path]:
+    """The file with all CRDs of Istio."""
+    return [_module("istio.io/api", report) / "kubernetes" / "customresourcedefinitions.gen.yaml"]
+
+
+def gateway_api(report: Report = lambda _: None) -> list[Path]:
+    """The files with the CRDs of the Gateway API's standard channel, one a kind.
+
+    The admission policy that lies beside them is left out: it only guards against mixing the channels.
+    """
+    folder = _module("sigs.k8s.io/gateway-api", report) / "config" / "crd" / "standard"
+    return sorted(each for each in folder.glob("gateway.networking.k8s.io_*.yaml") if "_vap_" not in each.name)
+
+
+def install(kubectl: Kubectl, files: Iterable[Path]) -> None:
+    """Apply the CRDs in these files and wait until the API server serves them; any number of times."""
+    words = [f"--filename={file}" for file in files]
+    # Some are larger than what client-side apply can note on an object.
+    kubectl("apply", "--server-side", "--force-conflicts", *words)
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", *words)
+
+
+def _module(path: str, report: Report) -> Path:
+    """The folder of a module in Go's cache, downloaded and checked against go.sum first where need be."""
+    folder = programs.SOURCES / "istio"
+    directory: str = json.loads(run(toolchain.go(report), "mod", "download", "-json", path, folder=folder))["Dir"]
+    return Path(directory)
