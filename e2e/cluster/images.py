@@ -155,7 +155,11 @@ def _make_base(report: Report) -> None:
 def _buildah(*words: str) -> list[str]:
     # overlay: vfs would copy the whole root for every layer.
     place = ["--root", str(BUILDAH / "storage"), "--runroot", str(BUILDAH / "run"), "--storage-driver", "overlay"]
-    return ["buildah", *place, *words]
+    # Builds get no network of their own (chroot), yet buildah wants netavark if it was there at some time before.
+    configuration = BUILDAH / "containers.conf"
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text('[network]\nnetwork_backend = "cni"\n')
+    return ["env", f"CONTAINERS_CONF={configuration}", "buildah", *place, *words]
 
 
 def _secret_options(secrets: dict[str, Path]) -> list[str]:
