@@ -108,6 +108,8 @@ class World:
         self.behaviour: Behaviour = healthy
         self.notes: list[Note] = []
         self.label_writes = 0
+        self.taken: set[str] = set()
+        """Names of Services that are somebody else's."""
         self._numbers = itertools.count()
         self.add_model(model_version())
         self.deployment: Object = {
@@ -145,6 +147,7 @@ class World:
             services=self.kind("Service"),
             pods=self.kind("Pod"),
             nodes=list(self.nodes.values()),
+            taken=self.taken,
         )
 
     def plan(self) -> Outcome:

@@ -8,7 +8,7 @@ import pytest
 
 from modelfleet.api import wire
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import naming, node_class, revision, workload
+from modelfleet.plan import naming, revision, workload
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.revision import Release, ReleaseArtifact
 from tests.unit.edge_world import GPU
@@ -220,8 +220,3 @@ def test_long_names_are_cut_and_told_apart(parts: tuple[str, ...]) -> None:
     assert len(name) <= 63
     assert name != naming.joined(*parts[:-1], parts[-1] + "x")
     assert name[-1] != "-"
-
-
-def test_edge_taints_are_tolerated_where_the_provider_puts_them() -> None:
-    assert node_class.PROVIDER_TOLERATIONS["KubeEdge"]
-    assert not node_class.PROVIDER_TOLERATIONS["Kubernetes"]

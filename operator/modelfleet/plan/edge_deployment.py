@@ -14,7 +14,7 @@ from typing import Final
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import aim as aims
-from modelfleet.plan import edge_findings, edge_status, handover, replicas, revision, waves, workload
+from modelfleet.plan import edge_findings, edge_status, handover, pool_services, replicas, revision, waves, workload
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
@@ -34,6 +34,9 @@ SILENT_LOOK_SECONDS: Final = 15.0
 """When to look again at what was moved and has no pod, or one that says nothing: why (a quota that is used up, a
 Secret that is missing) is told by Events only, which wake nobody."""
 
+TAKEN_LOOK_SECONDS: Final = 30.0
+"""When to look again whether a name is free: other people's Services wake nobody here."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -52,6 +55,8 @@ class Observed:
     """All nodes of the cluster."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """By name of a workload: why the API server lets it make no pods."""
+    taken: Collection[str] = ()
+    """Names of Services that this deployment would have, and that are somebody else's."""
     hints: Mapping[str, Trouble] = field(default_factory=dict)
     """By name of a pod whose status tells nothing: what its Events tell."""
 
@@ -87,8 +92,11 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
     services, orphans = _service(observed, spec)
+    local = pool_services.services(owner, spec.serving.ports, observation.pools)
+    gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
+    services, taken = _untaken([*services, *local], observed.taken)
     found = edge_findings.Findings(
-        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals
+        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals, taken
     )
     stated = edge_status.state(found, now)
     create = []
@@ -102,12 +110,13 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
             *idle,
             *unneeded,
             *orphans,
+            *map(reference, gone),
             *_old_revisions(observed, spec, aim, kept, {*needed, *live}, catalogue),
         ],
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
-        requeue_after=_look_again(members, now, more=len(labels) >= MOVES_AT_ONCE),
+        requeue_after=_look_again(members, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)),
     )
 
 
@@ -204,10 +213,17 @@ def _daemon_sets(
     installation: str,
 ) -> tuple[list[RawObject], list[ObjectRef]]:
     """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
-    tolerations = {fleet.pool.name: fleet.tolerations for fleet in observation.pools}
+    fleets = {fleet.pool.name: fleet for fleet in observation.pools}
     items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
     applied = [
-        workload.daemon_set(item, owner, installation, tolerations[item.pool], _made_for(running.get(item.hash)))
+        workload.daemon_set(
+            item,
+            owner,
+            installation,
+            fleets[item.pool].tolerations,
+            _made_for(running.get(item.hash)),
+            fleets[item.pool].platform,
+        )
         for item in items
     ]
     return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
@@ -222,7 +238,14 @@ def _made_for(daemon_set: RawObject | None) -> str:
 def _service(observed: Observed, spec: EdgeDeploymentSpec) -> tuple[list[RawObject], list[ObjectRef]]:
     if any(pool.placement == workload.REPLICAS for pool in spec.pools):
         return [workload.service(observed.deployment, spec.serving.ports.http, spec.serving.ports.grpc)], []
-    return [], [reference(each) for each in observed.services if _is_owned(each, observed.deployment)]
+    there = _owned(observed.services, observed.deployment)
+    return [], [reference(each) for each in there if not pool_services.is_one(each)]
+
+
+def _untaken(services: list[RawObject], taken: Collection[str]) -> tuple[list[RawObject], list[str]]:
+    """The Services whose names are free or ours; and the names of the others."""
+    free = [each for each in services if each["metadata"]["name"] not in taken]
+    return free, sorted(each["metadata"]["name"] for each in services if each["metadata"]["name"] in taken)
 
 
 def _old_revisions(
@@ -266,6 +289,10 @@ def _by_workload(objects: Sequence[RawObject], owner: RawObject) -> dict[str, Ra
     }
 
 
+def _owned(objects: Sequence[RawObject], owner: RawObject) -> list[RawObject]:
+    return [each for each in objects if _is_owned(each, owner)]
+
+
 def _is_owned(obj: RawObject, owner: RawObject) -> bool:
     uid = owner["metadata"]["uid"]
     return any(each.get("uid") == uid for each in obj["metadata"].get("ownerReferences") or ())
@@ -277,11 +304,13 @@ def reference(obj: RawObject) -> ObjectRef:
     return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))
 
 
-def _look_again(members: Sequence[Member], now: datetime, *, more: bool) -> float | None:
+def _look_again(members: Sequence[Member], now: datetime, *, more: bool, taken: bool) -> float | None:
     if more:
         return 0.0
     moments = [member.look_again for member in members if member.look_again is not None]
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
     if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
         waits.append(SILENT_LOOK_SECONDS)
+    if taken:
+        waits.append(TAKEN_LOOK_SECONDS)
     return min(waits, default=None)

@@ -31,6 +31,8 @@ class Findings:
     find: Find
     refusals: Mapping[str, str]
     """By name of a workload: why the API server lets it make no pods."""
+    taken: Sequence[str] = ()
+    """Names of its Services that are somebody else's."""
 
     @cached_property
     def tally(self) -> Counter[State]:

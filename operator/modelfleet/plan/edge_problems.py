@@ -27,6 +27,13 @@ def problems(found: Findings) -> list[Problem]:
         everything += [trouble] if trouble else []
     if any(member.podless for member in found.members):
         everything += [Problem("PodsRefused", f"{name} gets no pods: {why}") for name, why in found.refusals.items()]
+    everything += [
+        Problem(
+            "ServiceNameTaken",
+            f"Service {name} exists and is not this deployment's; delete it, or give one of the two another name",
+        )
+        for name in found.taken
+    ]
     return everything
 
 

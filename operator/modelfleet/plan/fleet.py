@@ -12,11 +12,12 @@ from typing import Any
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec, Pool
-from modelfleet.plan import assignment, conditions, naming, node_class, precision, serving_pod, workload
+from modelfleet.plan import assignment, conditions, naming, node_class, precision, provider, serving_pod, workload
 from modelfleet.plan.assignment import Assignment
 from modelfleet.plan.node_class import NodeClass
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.precision import Choice
+from modelfleet.plan.provider import Platform
 from modelfleet.plan.revision import Release
 from modelfleet.plan.serving_pod import ServingPod, Trouble
 from modelfleet.plan.waves import TRIED, Place, State
@@ -69,7 +70,9 @@ class PoolFleet:
 
     pool: Pool
     tolerations: list[dict[str, Any]]
-    """The pool's own, and those that its provider's nodes need."""
+    """The pool's own, and those that its platform's nodes need."""
+    platform: Platform = provider.PLAIN
+    """What its nodes are of."""
     nodes: list[RawObject] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     wanted: Workload | None = None
@@ -122,6 +125,7 @@ class Observation:
             if replica and not facts.terminating:
                 self.serving_replicas.add(facts.workload)
         for fleet in self.pools:
+            fleet.platform = provider.of_pool(fleet.pool.provider, fleet.nodes)
             fleet.tolerations = _tolerations(fleet)
 
     def _sort(self, nodes: Iterable[RawObject], ours: str) -> None:
@@ -394,8 +398,4 @@ def _weigh_suspects(members: Sequence[Member], clock: Clock, settled: bool) -> N
 
 def _tolerations(fleet: PoolFleet) -> list[dict[str, Any]]:
     own = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in fleet.pool.tolerations]
-    told = fleet.pool.provider
-    providers: set[str] = {told} if told else {node_class.provider_of(node) for node in fleet.nodes}
-    for provider in sorted(providers):
-        own += [dict(each) for each in node_class.PROVIDER_TOLERATIONS[provider] if dict(each) not in own]
-    return own
+    return own + [each for each in fleet.platform.tolerations if each not in own]

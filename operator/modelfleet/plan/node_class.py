@@ -28,20 +28,6 @@ ARCHITECTURE_FEATURES: Final[Mapping[str, frozenset[str]]] = {
 _FEATURE_ALIASES: Final = {"ASIMD": "NEON"}
 _NOT_ALPHANUMERIC: Final = re.compile(r"[^A-Z0-9]")
 
-EDGE_NODE_LABELS: Final[Mapping[str, str]] = {
-    "KubeEdge": "node-role.kubernetes.io/edge",
-    "OpenYurt": "openyurt.io/is-edge-worker",
-}
-"""By which label a provider's edge nodes are known."""
-
-EDGE_TAINT: Final = "node-role.kubernetes.io/edge"
-PROVIDER_TOLERATIONS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
-    "KubeEdge": ({"key": EDGE_TAINT, "operator": "Exists", "effect": "NoSchedule"},),
-    "OpenYurt": ({"key": EDGE_TAINT, "operator": "Exists", "effect": "NoSchedule"},),
-    "Kubernetes": (),
-}
-"""What the pods on a provider's edge nodes tolerate beside the pool's own tolerations."""
-
 _DAEMON_TOLERATED: Final = frozenset(
     f"node.kubernetes.io/{name}"
     for name in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
@@ -98,15 +84,6 @@ def ready_since(node: Mapping[str, Any]) -> tuple[bool, datetime | None]:
         return False, None
     moment = condition.get("lastTransitionTime")
     return condition.get("status") == "True", conditions.parse_timestamp(moment).astimezone(UTC) if moment else None
-
-
-def provider_of(node: Mapping[str, Any]) -> str:
-    """The edge platform that a node's labels tell of; ``Kubernetes`` where none does."""
-    labels = node["metadata"].get("labels") or {}
-    for provider, label in EDGE_NODE_LABELS.items():
-        if labels.get(label, "false") != "false":
-            return provider
-    return "Kubernetes"
 
 
 def untolerated_taint(node: Mapping[str, Any], tolerations: Iterable[Mapping[str, Any]]) -> str | None:

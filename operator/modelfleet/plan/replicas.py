@@ -44,6 +44,7 @@ def scale(
                         fleet.pool.node_selector,
                         fleet.tolerations,
                         spec.strategy.offline_after_seconds,
+                        fleet.platform,
                     )
                 )
         needed |= _unknown_but_serving(fleet, live, find)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modelfleet.api import names, wire
-from modelfleet.plan import naming, pods
+from modelfleet.plan import naming, pods, provider
 from modelfleet.plan.outcome import RawObject
+from modelfleet.plan.provider import Platform
 from modelfleet.plan.revision import Release, ReleaseArtifact
 
 EVERY_NODE: Final = "EveryNode"
@@ -84,6 +85,7 @@ def daemon_set(
     installation: str,
     tolerations: Sequence[Mapping[str, Any]],
     revision: str = "",
+    platform: Platform = provider.PLAIN,
 ) -> RawObject:
     """The DaemonSet of this workload: on every node whose labels name it, to serve or to come next.
 
@@ -92,7 +94,7 @@ def daemon_set(
     """
     metadata = owner["metadata"]
     labels = {**_labels(item, metadata["name"], EVERY_NODE), names.REVISION_LABEL: revision or item.release.revision}
-    template = _template(item, labels, tolerations)
+    template = _template(item, {**labels, **platform.pod_labels}, tolerations)
     serves, following, _ = naming.node_label_keys(metadata["uid"])
     value = naming.node_label_value(installation, item.hash)
     template["spec"]["affinity"] = _node_affinity(
@@ -118,23 +120,16 @@ def deployment(
     node_selector: Mapping[str, str],
     tolerations: Sequence[Mapping[str, Any]],
     offline_after_seconds: int,
+    platform: Platform = provider.PLAIN,
 ) -> RawObject:
     """The Deployment that serves this workload with some replicas on a pool's nodes.
 
-    Its pods leave a node that has been unreachable for ``offline_after_seconds``: replicas move, gateways do not.
+    Its pods leave a plain node that has been unreachable for ``offline_after_seconds``: replicas move, gateways do not.
     """
     metadata = owner["metadata"]
-    leaving = [
-        {
-            "key": f"node.kubernetes.io/{taint}",
-            "operator": "Exists",
-            "effect": "NoExecute",
-            "tolerationSeconds": offline_after_seconds,
-        }
-        for taint in ("not-ready", "unreachable")
-    ]
     labels = {**_labels(item, metadata["name"], REPLICAS), names.REVISION_LABEL: item.release.revision}
-    template = _template(item, labels, [*tolerations, *leaving])
+    everywhere = [*tolerations, *platform.leaving(offline_after_seconds)]
+    template = _template(item, {**labels, **platform.pod_labels}, everywhere)
     template["spec"]["nodeSelector"] = dict(node_selector)
     affinity = _platform_affinity(item.artifact.platforms)
     if affinity:

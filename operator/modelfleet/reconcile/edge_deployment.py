@@ -1,9 +1,11 @@
 """EdgeDeployment: gather what the plan needs from the view, and plan.
 
-Two things are asked of the API server, both rarely: why a workload that should have pods has none, and what keeps a
-pod whose status says nothing. Both are told by Events only, which the view does not hold.
+Three things are asked of the API server, all rarely: why a workload that should have pods has none, what keeps a pod
+whose status says nothing (both are told by Events only, which the view does not hold), and whose a Service is that the
+view does not know.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -46,7 +48,29 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
         hints=await _hints(context, key.namespace, pods, now),
     )
-    return edge_deployment.plan(observed, context.installation, now)
+    outcome = edge_deployment.plan(observed, context.installation, now)
+    taken = await _taken(context, outcome.apply)
+    return edge_deployment.plan(replace(observed, taken=taken), context.installation, now) if taken else outcome
+
+
+async def _taken(context: Context, objects: list[RawObject]) -> set[str]:
+    """Names of the Services among these that are somebody else's. The view holds ours, so most cost no request."""
+    taken = set()
+    for each in objects:
+        metadata = each["metadata"]
+        if each["kind"] != "Service":
+            continue
+        held = context.view.get("Service", metadata["namespace"], metadata["name"]) or await context.cluster.read(
+            "Service", metadata["namespace"], metadata["name"]
+        )
+        if held is not None and _controller(held) != _controller(each):
+            taken.add(metadata["name"])
+    return taken
+
+
+def _controller(obj: RawObject) -> str | None:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
 async def _refusals(
