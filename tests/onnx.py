@@ -1,28 +1,80 @@
-"""The smallest ONNX models, as bytes: y = x, for one vector. Written by hand, so that the tests need no ONNX library.
+"""The smallest ONNX models, as bytes. Written by hand, so that the tests need no ONNX library.
 
-Source of the field numbers: ``onnx.proto`` (ONNX 1.x), ModelProto, GraphProto, NodeProto, ValueInfoProto.
+Source of the field numbers: ``onnx.proto`` (ONNX 1.x), ModelProto, GraphProto, NodeProto, TensorProto, ValueInfoProto.
 """
 
+import struct
 
-def _number(field: int, value: int) -> bytes:
-    return bytes([field << 3, value])
-
-
-def _nested(field: int, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    assert len(content) < 128, "longer ones need a varint"
-    return bytes([field << 3 | 2, len(content)]) + content
+_FLOAT, _INT64 = 1, 7
 
 
 def identity(length: int = 3, producer: str = "tests") -> bytes:
-    """A model with input ``x`` and output ``y`` of ``length`` float32 each; ``producer`` tells two models apart."""
+    """The model y = x, with ``length`` float32 each; ``producer`` tells two models apart."""
+    return _model([_node("Identity", ["x"], "y")], length, producer)
+
+
+def picky(length: int = 3, producer: str = "tests") -> bytes:
+    """The model y = x[x]: fails at run time on whatever is not an index into itself, -length ≤ x < length."""
+    cast = _node("Cast", ["x"], "index", _nested(5, _nested(1, b"to"), _number(3, _INT64), _number(20, 2)))
+    return _model([cast, _node("Gather", ["x", "index"], "y")], length, producer)
+
+
+def slow(length: int = 3, producer: str = "tests", size: int = 2000) -> bytes:
+    """The model y = x, after a product of two ``size`` by ``size`` matrices that depends on x."""
+    nodes = [
+        _node("Gather", ["x", "first"], "one"),
+        _node("Expand", ["one", "square"], "matrix"),
+        _node("MatMul", ["matrix", "matrix"], "product"),
+        _node("ReduceMean", ["product"], "mean"),
+        _node("Mul", ["mean", "zero"], "nothing"),
+        _node("Reshape", ["nothing", "flat"], "flattened"),
+        _node("Add", ["x", "flattened"], "y"),
+    ]
+    constants = [
+        _tensor("first", [1], struct.pack("<q", 0), _INT64),
+        _tensor("square", [2], struct.pack("<2q", size, size), _INT64),
+        _tensor("zero", [1], struct.pack("<f", 0), _FLOAT),
+        _tensor("flat", [1], struct.pack("<q", 1), _INT64),
+    ]
+    return _model(nodes, length, producer, constants)
+
+
+def _model(nodes: list[bytes], length: int, producer: str, constants: list[bytes] | None = None) -> bytes:
     shape = _nested(2, _nested(1, _number(1, length)))
-    tensor = _nested(2, _nested(1, _number(1, 1), shape))
+    tensor = _nested(2, _nested(1, _number(1, _FLOAT), shape))
     graph = _nested(
         7,
-        _nested(1, _nested(1, b"x"), _nested(2, b"y"), _nested(4, b"Identity")),
+        *nodes,
         _nested(2, b"g"),
+        *(constants or []),
         _nested(11, _nested(1, b"x"), tensor),
         _nested(12, _nested(1, b"y"), tensor),
     )
     return _number(1, 8) + _nested(2, producer.encode()) + graph + _nested(8, _number(2, 13))
+
+
+def _node(operator: str, inputs: list[str], output: str, *attributes: bytes) -> bytes:
+    named = [_nested(1, name.encode()) for name in inputs]
+    return _nested(1, *named, _nested(2, output.encode()), _nested(4, operator.encode()), *attributes)
+
+
+def _tensor(name: str, shape: list[int], data: bytes, kind: int) -> bytes:
+    sizes = [_number(1, size) for size in shape]
+    return _nested(5, *sizes, _number(2, kind), _nested(8, name.encode()), _nested(9, data))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _nested(field: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    head = b""
+    while value > 127:
+        head += bytes([value & 127 | 128])
+        value >>= 7
+    return head + bytes([value])

@@ -33,6 +33,9 @@ _IMAGE_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "gpg": "gpg
 _ARCHIVE_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """What mmdebstrap checks Debian's signatures with; Ubuntu does not have it from the start."""
 
+# Another installation may be under way: a machine's own at its first boot, or that of another cluster.
+_PATIENT = ("--option=DPkg::Lock::Timeout=600", "--quiet")
+
 _SHADOWED = ("/run", "/var/lib", "/var/log")
 
 
@@ -68,6 +71,17 @@ def network_plugins() -> Path | None:
     return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
 
 
+def download(package: str, folder: Path) -> Path:
+    """The archive of a Debian package in that folder, checked by apt and not installed; raises ``ClusterError``."""
+    if shutil.which("apt-get") is None:
+        raise ClusterError(f"please install {package} (this host has no apt-get to fetch Debian's)")
+    run("apt-get", *_PATIENT, "update")
+    # A user of its own does apt's downloads, who may not write here.
+    run("apt-get", *_PATIENT, "--option=APT::Sandbox::User=root", "download", package, folder=folder)
+    (archive,) = folder.glob(f"{package}_*.deb")
+    return archive
+
+
 def _missing(packages: Mapping[str, str]) -> set[str]:
     """The packages whose programs are not there."""
     return {package for program, package in packages.items() if shutil.which(program) is None}
@@ -83,12 +97,11 @@ def _install(missing: set[str], report: Report) -> None:
         )
     report(f"host: installing {' '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    # Another installation may be under way: a machine's own at its first boot, or that of another cluster.
-    patient = ("apt-get", "--option=DPkg::Lock::Timeout=600", "--quiet")
-    run(*patient, "update", environment=environment)
+    run("apt-get", *_PATIENT, "update", environment=environment)
     # Debian's containerd would start a service of its own; only its programs are wanted here.
     run(
-        *patient,
+        "apt-get",
+        *_PATIENT,
         "install",
         "--yes",
         "--no-install-recommends",

@@ -11,7 +11,18 @@ import pytest
 import yaml
 from cryptography import x509
 
-from e2e.cluster import certificates, cgroups, gateways, host, kind, node_configuration, oci, programs, toolchain
+from e2e.cluster import (
+    certificates,
+    cgroups,
+    gateways,
+    host,
+    kind,
+    node_configuration,
+    oci,
+    programs,
+    prometheus_targets,
+    toolchain,
+)
 from e2e.cluster.commands import ClusterError, Report
 from e2e.cluster.folders import Folder
 from e2e.cluster.network import RANGES, Network
@@ -191,3 +202,24 @@ def test_the_kubelet_keeps_to_its_cgroup_and_pulls_nothing_down() -> None:
     assert configuration["cgroupRoot"] == "/modelfleet-abcdef"
     assert configuration["imageGCHighThresholdPercent"] == 100
     assert configuration["clusterDNS"] == [Network(0).host]
+
+
+def test_prometheus_scrapes_the_serving_pods_that_run() -> None:
+    pod = {
+        "metadata": {
+            "name": "line-1",
+            "namespace": "vision",
+            "labels": {"modelfleet.dev/edge-deployment": "line", "modelfleet.dev/revision": "a1"},
+        },
+        "spec": {
+            "containers": [{"ports": [{"name": "grpc", "containerPort": 9}, {"name": "http", "containerPort": 8}]}]
+        },
+        "status": {"phase": "Running", "podIP": "10.0.0.7"},
+    }
+    assert prometheus_targets.target(pod) == {
+        "targets": ["10.0.0.7:8"],
+        "labels": {"namespace": "vision", "name": "line", "revision": "a1", "pod": "line-1"},
+    }
+    assert prometheus_targets.target(pod | {"status": {"phase": "Pending"}}) is None
+    assert prometheus_targets.target(pod | {"status": {"phase": "Succeeded", "podIP": "10.0.0.7"}}) is None
+    assert prometheus_targets.target(pod | {"spec": {"containers": [{}]}}) is None
