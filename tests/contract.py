@@ -128,6 +128,7 @@ def training_job() -> Document:
             "suspend": False,
             "backoffLimit": 3,
             "activeDeadlineSeconds": 86400,
+            "ttlSecondsAfterFinished": 604800,
             "checkpoint": {"volumeClaimName": "ckpt", "path": "/checkpoints", "intervalSeconds": 600, "keep": 3},
             "failurePolicy": {
                 "rules": [

@@ -46,6 +46,8 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("ModelVersion", {"spec.aliases": REMOVED}),
     ("ModelVersion", {"spec.deprecated": True}),
     ("TrainingJob", {"spec.suspend": True}),
+    ("TrainingJob", {"spec.ttlSecondsAfterFinished": REMOVED}),
+    ("TrainingJob", {"spec.ttlSecondsAfterFinished": 0}),
     ("EdgeDeployment", {"spec.modelVersion": "defect-detector-1-3-0", "spec.paused": True, "spec.pools.1": REMOVED}),
 )
 

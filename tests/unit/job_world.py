@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, gate, job_state, model_version, steps, training_job, verification
+from modelfleet.plan import conditions, gate, job_state, model_version, node_class, steps, training_job, verification
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
@@ -37,6 +37,7 @@ class World:
         self.now = START
         self.notes: list[Note] = []
         self.refusals: dict[str, Refusal] = {}
+        self.forced: list[str] = []
         self.trouble: job_state.Trouble | None = None
         self.put(obj)
 
@@ -93,7 +94,13 @@ class World:
                 self.put(obj)
         for ref in outcome.delete:
             if (ref.kind, ref.name) in self.objects and may():
-                self.delete_job(ref.name)
+                if ref.kind == "Job":
+                    self.delete_job(ref.name)
+                else:
+                    del self.objects[ref.kind, ref.name]
+                    self.forced += [ref.name] if ref.by_force else []
+                if (ref.kind, ref.name) == self.name:
+                    return made
         if writes is None:
             self.notes += [note for note in outcome.notes if note not in self.notes]
         status = json.loads(json.dumps(outcome.status, default=dict))
@@ -105,7 +112,13 @@ class World:
     def delete_job(self, name: str) -> None:
         del self.objects["Job", name]
         for pod in self.all("Pod"):
-            if pod["metadata"]["labels"][job_state.JOB_NAME_LABEL] == name:
+            if pod["metadata"]["labels"][job_state.JOB_NAME_LABEL] != name:
+                continue
+            node = self.objects.get(("Node", pod.get("spec", {}).get("nodeName", "")))
+            if node is not None and not node_class.ready_since(node)[0]:
+                # Nobody is there who could end it.
+                pod["metadata"]["deletionTimestamp"] = conditions.timestamp(self.now + timedelta(seconds=30))
+            else:
                 del self.objects["Pod", pod["metadata"]["name"]]
 
     def settle(self) -> int:
@@ -114,7 +127,7 @@ class World:
         for _ in range(20):
             made = self.carry_out(self.plan())
             total += made
-            if not made:
+            if not made or self.name not in self.objects:
                 return total
         raise AssertionError(f"never at rest: {self.plan()}")
 
@@ -151,14 +164,50 @@ class World:
         said = {"reason": reason, "message": "said the Job controller"} if type_ == "Failed" else {}
         obj["status"] = {"conditions": [{"type": type_, "status": "True", "lastTransitionTime": moment, **said}]}
 
+    def run(self, job: str, *nodes: str) -> None:
+        """Pods of a Job, one on each of these nodes, running; without a node where there was no room, since now."""
+        template = self.objects["Job", job]["spec"]["template"]
+        for index, node in enumerate(nodes):
+            moment = conditions.timestamp(self.now)
+            waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": moment}
+            self.put(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": f"{job}-{index}",
+                        "labels": {**template["metadata"]["labels"], job_state.JOB_NAME_LABEL: job},
+                        "annotations": {job_state.COMPLETION_INDEX: str(index)},
+                    },
+                    "spec": {"nodeName": node} if node else {},
+                    "status": {"phase": "Running"} if node else {"phase": "Pending", "conditions": [waits]},
+                }
+            )
+            if node and ("Node", node) not in self.objects:
+                self.node(node, ready=True)
+
+    def node(self, name: str, *, ready: bool) -> None:
+        """A node that is, or is not, within reach from now on."""
+        moment = conditions.timestamp(self.now)
+        condition = {"type": "Ready", "status": "True" if ready else "Unknown", "lastTransitionTime": moment}
+        self.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name, "namespace": ""},
+                "status": {"conditions": [condition]},
+            }
+        )
+
     def plan(self) -> Outcome:
         return self._plan_training() if self.obj["kind"] == "TrainingJob" else self._plan_version()
 
     def _plan_training(self) -> Outcome:
         jobs, pods = self.all("Job"), self.all("Pod")
+        nodes = {node["metadata"]["name"]: node for node in self.all("Node")}
         attempts = {
             step["name"]: steps.Attempt(
-                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble
+                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble, nodes
             )
             for step in self.status.get("steps", ())
             if step["phase"] != "Succeeded" and step.get("jobName")
@@ -166,7 +215,14 @@ class World:
         }
         version = self.objects.get(("ModelVersion", self.obj["spec"]["output"]["modelVersionName"]))
         observed = training_job.Observed(
-            attempts, jobs, version, self.refusals, gate.online(self.obj["spec"]["model"], self.all("ModelVersion"))
+            attempts,
+            jobs,
+            version,
+            self.refusals,
+            gate.online(self.obj["spec"]["model"], self.all("ModelVersion")),
+            services=self.all("Service"),
+            pods=pods,
+            nodes=nodes,
         )
         return training_job.plan(self.obj, observed, INSTALLATION, self.now)
 

@@ -170,7 +170,7 @@ def _dependencies_exist(self: Any) -> bool:
 
 
 class TrainingJobSpec(Contract):
-    """What to run and what to register. Immutable, except suspend."""
+    """What to run and what to register. Immutable, except suspend and ttlSecondsAfterFinished."""
 
     rules: ClassVar = (
         Rule(
@@ -209,7 +209,7 @@ class TrainingJobSpec(Contract):
             "checkpoint",
             "gate",
             "output",
-            remedy="create a new TrainingJob instead; only suspend may change",
+            remedy="create a new TrainingJob instead; only suspend and ttlSecondsAfterFinished may change",
         ),
     )
 
@@ -244,6 +244,9 @@ class TrainingJobSpec(Contract):
     """Where distributed steps keep checkpoints, from which their next attempt goes on."""
     active_deadline_seconds: common.Seconds | None = None
     """Seconds after which the job fails; absent: none."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    """Seconds after its end until the job is deleted with its Jobs and pods; absent: never. Where Argo CD, Flux, Helm
+    or an owner keeps it in being and would create it again, only its Jobs and pods go."""
     gate: Annotated[list[GateRule], Field(max_length=16)] = Field(default_factory=list)
     """Thresholds; all must hold, or no ModelVersion is registered."""
     output: Output
@@ -260,6 +263,6 @@ class TrainingJob(Contract):
     metadata: common.Metadata
     """Name, labels, owner."""
     spec: TrainingJobSpec
-    """What to run and what to register. Immutable, except suspend."""
+    """What to run and what to register. Immutable, except suspend and ttlSecondsAfterFinished."""
     status: TrainingJobStatus | None = None
     """How far the job is."""

@@ -113,8 +113,9 @@ class Cluster:
         path = KINDS[ref.kind].path(ref.namespace, ref.name)
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         guard = {"preconditions": {"uid": ref.uid}} if ref.uid else {}
+        force = {"gracePeriodSeconds": 0} if ref.by_force else {}
         try:
-            answer = await self._write("DELETE", path, ref.kind, {**options, **guard})
+            answer = await self._write("DELETE", path, ref.kind, {**options, **guard, **force})
         except ApiError as error:
             if error.code in (404, 409):
                 return

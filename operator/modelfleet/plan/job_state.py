@@ -211,7 +211,7 @@ def is_quiet(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: dat
 
 
 def stuck(pods: Iterable[Mapping[str, Any]], now: datetime) -> Trouble | None:
-    """A pod that is overdue to end by more than :data:`STUCK_SECONDS`: its node is out of reach, its Job waits for it.
+    """A pod that is overdue to end by more than :data:`STUCK_SECONDS`; its Job waits for it.
 
     A pod's deletionTimestamp is the moment by which it should have ended.
     """
@@ -221,8 +221,8 @@ def stuck(pods: Iterable[Mapping[str, Any]], now: datetime) -> Trouble | None:
         if node and ends and (now - conditions.parse_timestamp(ends)).total_seconds() > STUCK_SECONDS:
             return Trouble(
                 "PodStuck",
-                f"pod {metadata['name']} does not end, as node {node} is out of reach: bring the node back, or delete"
-                " the Node where it is gone for good",
+                f"pod {metadata['name']} does not end on node {node}: look at that node's kubelet, or delete the Node"
+                " where it is gone for good",
             )
     return None
 

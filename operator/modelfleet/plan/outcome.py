@@ -22,6 +22,8 @@ class ObjectRef:
     namespace: str
     name: str
     uid: str = ""
+    by_force: bool = False
+    """For a pod whose node is out of reach: it goes at once, without its kubelet's word."""
 
 
 @dataclass(frozen=True)

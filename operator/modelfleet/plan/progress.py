@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, job_state, rendezvous, step_job, steps
+from modelfleet.plan import backoff, conditions, gang, job_state, rendezvous, step_job, steps
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
@@ -106,7 +106,7 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
         return _wait(step, before, progress)
     seen = progress.setting.attempts.get(step.name, steps.Attempt(None))
     policy = progress.setting.spec.failure_policy
-    verdict = steps.look(step.name, seen, policy.by_exit_code if policy is not None else ())
+    verdict = steps.look(step.name, seen, progress.setting.now, policy.by_exit_code if policy is not None else ())
     if isinstance(verdict, steps.Succeeded):
         return _succeed(step, attempt, verdict, progress)
     if isinstance(verdict, steps.Over):
@@ -121,6 +121,8 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
     progress.pods_wanted += running.wanted
     if running.ready < running.wanted:
         progress.due.append(backoff.LOOK_AGAIN_SECONDS if running.trouble else job_state.QUIET_SECONDS + 1.0)
+    if running.decided_in is not None:
+        progress.due.append(running.decided_in)
     message = ""
     if running.trouble is not None:
         message = running.trouble.message
@@ -163,6 +165,8 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
         progress.notes.append(Note("Warning", "StepFailed" if over.kind == "Failed" else over.reason, what))
     first = step.retry.backoff_seconds if step.retry is not None else backoff.FIRST_SECONDS
     due = over.at + backoff.delay(attempt, first) if over.at is not None else setting.now
+    if over.reason == "GangIncomplete":
+        due += gang.apart(str(setting.obj["metadata"]["uid"]), backoff.delay(attempt, first))
     moment = conditions.timestamp(due)
     message = f"{what}; the next attempt starts at {moment}"
     waiting = _status(step, "Pending", attempt, before.get("jobName"), message) | {"nextAttemptTime": moment}

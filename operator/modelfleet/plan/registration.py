@@ -10,11 +10,11 @@ from modelfleet.plan.outcome import RawObject
 
 Claim = Literal["Ours", "SameSpec", "Foreign"]
 
-_NOT_HASHED: Final = frozenset({"suspend"})
+_NOT_HASHED: Final = frozenset({"suspend", "ttl_seconds_after_finished"})
 
 
 def spec_hash(spec: TrainingJobSpec) -> str:
-    """What makes two training jobs the same: all of the spec but ``suspend``.
+    """What makes two training jobs the same: all of the spec but what may change.
 
     Defaults are left out, so that a default added to the contract makes no job a different one.
     """

@@ -1,7 +1,7 @@
 """What became of a step's latest attempt: read from its Job and pods, with what its rank 0 reported."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import StepResultsStatus
 from modelfleet.api.training_policy import FailureRule
-from modelfleet.plan import gate, job_state, step_job
+from modelfleet.plan import gang, gate, job_state, step_job, unreachable
 from modelfleet.plan.outcome import RawObject
 
 _FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
@@ -26,6 +26,8 @@ class Attempt:
     pods: Sequence[RawObject] = ()
     trouble: job_state.Trouble | None = None
     """What Events say about why nothing runs."""
+    nodes: unreachable.Nodes = field(default_factory=dict)
+    """The nodes that its pods are on."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Running:
     trouble: job_state.Trouble | None
     ready: int
     wanted: int
+    decided_in: float | None = None
+    """Seconds until it may be given up for a node that is out of reach."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,31 @@ class Over:
 Verdict = Running | Succeeded | Over
 
 
-def look(step: str, attempt: Attempt, rules: Sequence[FailureRule] = ()) -> Verdict:
+def look(step: str, attempt: Attempt, now: datetime, rules: Sequence[FailureRule] = ()) -> Verdict:
     """What became of the attempt. ``rules`` are those of the job's failurePolicy."""
     if attempt.job is None:
         return Over("Lost", "JobDeleted", "its Job was deleted", None)
     ended = job_state.ending(attempt.job)
     if ended is None:
-        return Running(
-            job_state.trouble(attempt.pods) or attempt.trouble,
-            job_state.ready_count(attempt.pods),
-            attempt.job["spec"]["completions"],
-        )
+        return _look_at_running(attempt, attempt.job["spec"]["completions"], now)
     if ended.succeeded:
         return _read_report(step, ended, attempt.pods)
+    if where := unreachable.blamed(attempt.pods, attempt.nodes):
+        return Over("Lost", "NodeLost", where, ended.at)
     return _explain(step, ended, attempt.pods, rules)
+
+
+def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | Over:
+    if where := unreachable.lost(attempt.pods, attempt.nodes, now):
+        return Over("Lost", "NodeLost", where, None)
+    if half := gang.stuck_halfway(attempt.pods, wanted, now):
+        return Over("Lost", "GangIncomplete", half, now)
+    return Running(
+        job_state.trouble(attempt.pods) or attempt.trouble,
+        job_state.ready_count(attempt.pods),
+        wanted,
+        unreachable.until_lost(attempt.pods, attempt.nodes, now),
+    )
 
 
 def needs_fresh_pods(step: str, attempt: Attempt) -> bool:

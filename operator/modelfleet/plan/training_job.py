@@ -4,7 +4,7 @@ Reads from top to bottom as the life of a job: what ends it early, what holds it
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,24 +14,22 @@ from modelfleet.api.model_version import ModelVersion
 from modelfleet.api.training_job import Step, TrainingJobSpec
 from modelfleet.plan import (
     backoff,
+    cleanup,
     conditions,
     dag,
     gate,
-    job_state,
     progress,
     registration,
     rendezvous,
     steps,
     training_status,
+    unreachable,
 )
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.plan.progress import Halt, Progress
 from modelfleet.plan.refusal import Refusal
 from modelfleet.plan.training_status import FINISHED, Report, status
-
-KEPT_ATTEMPTS: Final = 3
-"""Attempts at a step whose Jobs stay while it goes on, for their logs to be read."""
 
 _SOON_SECONDS: Final = 1.0
 
@@ -50,13 +48,27 @@ class Observed:
     """What the API server would not take, by name."""
     online: Sequence[gate.Baseline] = ()
     """The versions of this model that are online."""
+    services: Sequence[RawObject] = ()
+    """All Services of this TrainingJob."""
+    pods: Sequence[RawObject] = ()
+    """All pods of this TrainingJob, those of attempts long over included."""
+    nodes: unreachable.Nodes = field(default_factory=dict)
+    """The nodes that its pods are on."""
 
 
 def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
     """The writes for one TrainingJob, its status included."""
+    outcome = _plan(obj, observed, installation, now)
+    forced, wait = unreachable.to_be_forced(observed.pods, observed.nodes, now)
+    due = [seconds for seconds in (outcome.requeue_after, wait) if seconds is not None]
+    return replace(outcome, delete=[*outcome.delete, *forced], requeue_after=min(due, default=None))
+
+
+def _plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:
-        return Outcome(delete=_unfinished(observed), status=training_status.unchanged(obj, now))
+        done_with, wait = cleanup.of_finished(obj, observed.jobs, observed.services, now)
+        return Outcome(delete=done_with, status=training_status.unchanged(obj, now), requeue_after=wait)
     spec = TrainingJobSpec.model_validate(obj["spec"])
     written = dag.steps_of(spec)
     try:
@@ -121,7 +133,7 @@ def _run(
     return Outcome(
         create=made.create,
         apply=[rendezvous.service(obj)] if any(rendezvous.is_needed(step) for step in order) else [],
-        delete=[*_strays(statuses, observed), *_outdated(obj, statuses, observed)],
+        delete=[*cleanup.strays(statuses, observed.jobs), *cleanup.outdated(obj, statuses, observed.jobs)],
         status=status(obj, report, now),
         notes=[*made.notes, *_trouble_notes(before, report)],
         requeue_after=min(due, default=None),
@@ -136,7 +148,7 @@ def _suspend(
     report = Report("Suspended", "Suspended", message, steps=statuses, restarts=made.restarts)
     changed = (obj.get("status") or {}).get("phase") != "Suspended"
     notes = [*made.notes, *([Note("Normal", "Suspended", message)] if changed else [])]
-    return Outcome(delete=_unfinished(observed), status=status(obj, report, now), notes=notes)
+    return Outcome(delete=cleanup.unfinished(observed.jobs), status=status(obj, report, now), notes=notes)
 
 
 def _register(
@@ -238,7 +250,7 @@ def _end(obj: RawObject, report: Report, observed: Observed, now: datetime, note
     """The job is over: what still runs is stopped, and its end is told."""
     kind = "Normal" if report.phase == "Succeeded" else "Warning"
     told = Note("Normal" if kind == "Normal" else "Warning", report.reason, report.message)
-    return Outcome(delete=_unfinished(observed), status=status(obj, report, now), notes=[*notes, told])
+    return Outcome(delete=cleanup.unfinished(observed.jobs), status=status(obj, report, now), notes=[*notes, told])
 
 
 def _reason(made: Progress, statuses: Sequence[Mapping[str, Any]], *, begun: bool) -> tuple[str, str]:
@@ -273,29 +285,3 @@ def _deadline(spec: TrainingJobSpec, before: Mapping[str, Any], now: datetime) -
     started = before.get("startTime")
     since = conditions.parse_timestamp(started) if started else now
     return since + timedelta(seconds=spec.active_deadline_seconds)
-
-
-def _unfinished(observed: Observed) -> list[ObjectRef]:
-    return [_ref(job) for job in observed.jobs if job_state.ending(job) is None]
-
-
-def _strays(statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[ObjectRef]:
-    """Unfinished Jobs of attempts that are not the latest of their step."""
-    current = {step.get("jobName") for step in statuses}
-    return [ref for ref in _unfinished(observed) if ref.name not in current]
-
-
-def _outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], observed: Observed) -> list[ObjectRef]:
-    """Jobs of attempts long over: a store that is down for a week is tried a thousand times."""
-    kept = {
-        rendezvous.job_name(obj["metadata"]["name"], step["name"], int(step.get("attempt", 0)) - age)
-        for step in statuses
-        for age in range(KEPT_ATTEMPTS)
-    }
-    ended = [job for job in observed.jobs if job_state.ending(job) is not None]
-    return [_ref(job) for job in ended if job["metadata"]["name"] not in kept]
-
-
-def _ref(job: RawObject) -> ObjectRef:
-    metadata = job["metadata"]
-    return ObjectRef(job["apiVersion"], job["kind"], metadata["namespace"], metadata["name"], metadata["uid"])

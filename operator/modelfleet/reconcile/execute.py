@@ -122,7 +122,7 @@ class Executor:
 
     def _lives(self, ref: ObjectRef) -> bool:
         held = self._view.get(ref.kind, ref.namespace, ref.name)
-        if held is None or held["metadata"].get("deletionTimestamp"):
+        if held is None or (held["metadata"].get("deletionTimestamp") and not ref.by_force):
             return False
         return ref.uid in ("", held["metadata"]["uid"])
 

@@ -27,6 +27,13 @@ async def fresh_pods(context: Context, ended: RawObject) -> list[RawObject]:
     return job_state.pods_of(ended, await context.cluster.list("Pod", metadata["namespace"], selector))
 
 
+def nodes_of(context: Context, pods: Iterable[RawObject]) -> dict[str, RawObject]:
+    """The nodes that the pods are on, by name."""
+    names = {(pod.get("spec") or {}).get("nodeName") for pod in pods}
+    found = {name: context.view.get("Node", "", name) for name in names if name}
+    return {name: node for name, node in found.items() if node is not None}
+
+
 async def trouble(context: Context, unfinished: RawObject, pods: list[RawObject]) -> job_state.Trouble | None:
     """Why nothing goes on, where neither the Job nor its pods say it themselves: a pod is overdue, or Events tell."""
     metadata = unfinished["metadata"]

@@ -34,11 +34,17 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
 async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
     namespace, name, uid = obj["metadata"]["namespace"], obj["metadata"]["name"], obj["metadata"]["uid"]
     children = context.view.labelled("Job", namespace, names.TRAINING_JOB_LABEL, name)
-    observed = training_job.Observed(jobs=[job for job in children if _is_owned(job, uid)])
+    services = context.view.labelled("Service", namespace, names.TRAINING_JOB_LABEL, name)
+    pods = context.view.labelled("Pod", namespace, names.TRAINING_JOB_LABEL, name)
+    observed = training_job.Observed(
+        jobs=[job for job in children if _is_owned(job, uid)],
+        services=[service for service in services if _is_owned(service, uid)],
+        pods=pods,
+        nodes=jobs.nodes_of(context, pods),
+    )
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:
         return observed
-    pods = context.view.labelled("Pod", namespace, names.TRAINING_JOB_LABEL, name)
     attempts = {
         step["name"]: await _attempt(step["name"], step["jobName"], pods, namespace, context)
         for step in before.get("steps") or ()
@@ -56,7 +62,7 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
     mine = job_state.pods_of(job, pods)
     if steps.needs_fresh_pods(step, steps.Attempt(job, mine)):
         mine = await jobs.fresh_pods(context, job)
-    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine))
+    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine), jobs.nodes_of(context, mine))
 
 
 def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:

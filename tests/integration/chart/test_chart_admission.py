@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from e2e.kubectl import Kubectl, KubectlError
+from tests import contract
 
 LABEL = "node.modelfleet.dev/0123456789ab"
 PLANT_ENGINEER = "engineer@plant.example"
@@ -281,7 +282,8 @@ class TestTheOperatorsChildren:
     def test_its_own_go_again(self, operator: Kubectl) -> None:
         for obj in (child("DaemonSet"), service()):
             operator("create", "-f", "-", stdin=json.dumps(obj))
-            operator("delete", obj["kind"], "child")
+            # The garbage collector may be quicker: their owner does not exist.
+            operator("delete", obj["kind"], "child", "--ignore-not-found")
 
     def test_other_people_are_not_held_to_it(self, chart_kubectl: Kubectl) -> None:
         create(chart_kubectl, changed(child("Job"), "spec.template.spec.hostNetwork", True))
@@ -291,3 +293,58 @@ def test_every_expression_passes_the_type_check(chart_kubectl: Kubectl) -> None:
     """The control plane reports expressions that cannot be right for a kind they match; where it does, none is."""
     for policy in chart_kubectl.list("validatingadmissionpolicies", "app.kubernetes.io/name=modelfleet"):
         assert policy.get("status", {}).get("typeChecking", {}).get("expressionWarnings", []) == []
+
+
+def training_pod(name: str, **metadata: Any) -> dict[str, Any]:
+    """A pod of a training Job, bound to a node that does not answer; a finalizer keeps it, as the Job's does."""
+    labels = {"app.kubernetes.io/managed-by": "modelfleet", "modelfleet.dev/training-job": "nightly"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels, "finalizers": ["test.example/held"], **metadata},
+        "spec": {"nodeName": "nowhere", "containers": [{"name": "train", "image": "modelfleet/train:1"}]},
+    }
+
+
+class TestWhatTheOperatorDeletes:
+    def test_pods_of_its_training_jobs_once_they_are_to_end(self, operator: Kubectl, chart_kubectl: Kubectl) -> None:
+        job = changed(child("Job"), "metadata", {"name": "nightly-train-1"}) | {"spec": child("Job")["spec"]}
+        chart_kubectl.apply(changed(job, "spec.suspend", True))
+        held = chart_kubectl.get("job", "nightly-train-1")
+        assert held is not None
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-train-1", "uid": held["metadata"]["uid"]}
+        owned = {"ownerReferences": [owner]}
+        chart_kubectl.apply(training_pod("running", **owned), training_pod("of-nobody"))
+        unlabelled = training_pod("another", **owned)
+        unlabelled["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "modelfleet"}
+        chart_kubectl.apply(unlabelled)
+        names = ("running", "of-nobody", "another")
+        force = ("--grace-period=0", "--force", "--wait=false")
+        try:
+            for name in names:
+                with pytest.raises(KubectlError, match="only pods of its training Jobs"):
+                    operator("delete", "pod", name, *force)
+                chart_kubectl("delete", "pod", name, "--wait=false")
+            for name in names[1:]:
+                with pytest.raises(KubectlError, match="only pods of its training Jobs"):
+                    operator("delete", "pod", name, *force)
+            operator("delete", "pod", "running", *force)
+        finally:
+            for name in names:
+                free = '--patch={"metadata":{"finalizers":null}}'
+                chart_kubectl("patch", "pod", name, "--type=merge", free, check=False)
+            chart_kubectl("delete", "job", "nightly-train-1")
+
+    def test_training_jobs_that_are_over_and_may_expire(self, operator: Kubectl, chart_kubectl: Kubectl) -> None:
+        obj = contract.short_training_job()
+        name = obj["metadata"]["name"]
+        chart_kubectl.apply(contract.edited(obj, {"spec.ttlSecondsAfterFinished": contract.REMOVED}))
+        over = '--patch={"status":{"phase":"Succeeded"}}'
+        with pytest.raises(KubectlError, match="only TrainingJobs that are over"):
+            operator("delete", "trainingjob", name)
+        chart_kubectl("patch", "trainingjob", name, "--subresource=status", "--type=merge", over)
+        with pytest.raises(KubectlError, match="only TrainingJobs that are over"):
+            operator("delete", "trainingjob", name)
+        expire = '--patch={"spec":{"ttlSecondsAfterFinished":1}}'
+        chart_kubectl("patch", "trainingjob", name, "--type=merge", expire)
+        operator("delete", "trainingjob", name)

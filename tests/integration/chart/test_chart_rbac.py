@@ -34,6 +34,9 @@ NEEDED = [
     "create services",
     "patch services",
     "watch pods",
+    # Those that a dead node keeps; a policy holds it to them.
+    "delete pods",
+    "delete trainingjobs.modelfleet.dev",
     "watch nodes",
     "patch nodes",
     "create events.events.k8s.io",
@@ -54,7 +57,6 @@ REFUSED = [
     "create pods --subresource=portforward",
     "create pods --subresource=ephemeralcontainers",
     "get pods --subresource=log",
-    "delete pods",
     "patch pods",
     "create pods --subresource=eviction",
     # More rights, for itself or as somebody else.
@@ -92,7 +94,6 @@ REFUSED = [
     "patch modelversions.modelfleet.dev",
     "delete modelversions.modelfleet.dev",
     "patch trainingjobs.modelfleet.dev",
-    "delete trainingjobs.modelfleet.dev",
     "create trainingjobs.modelfleet.dev",
     "patch edgedeployments.modelfleet.dev",
     "delete edgedeployments.modelfleet.dev",
@@ -103,6 +104,8 @@ REFUSED = [
     "patch controllerrevisions.apps",
     # Many at once.
     "deletecollection jobs.batch",
+    "deletecollection pods",
+    "deletecollection trainingjobs.modelfleet.dev",
     "deletecollection daemonsets.apps",
     "deletecollection services",
     # Things of others.

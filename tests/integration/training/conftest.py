@@ -93,14 +93,14 @@ class Bench:
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}"
         )
 
-    def bind(self, pod: RawObject) -> None:
-        """Put a pod on a node, as the scheduler would; there is none of that name."""
+    def bind(self, pod: RawObject, node: str = "nowhere") -> None:
+        """Put a pod on a node, as the scheduler would; there need be none of that name."""
         metadata = pod["metadata"]
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": metadata["name"]},
-            "target": {"kind": "Node", "name": "nowhere"},
+            "target": {"kind": "Node", "name": node},
         }
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/binding"
         self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
