@@ -203,8 +203,13 @@ def edge_deployment() -> Document:
             "strategy": {
                 "update": "Recreate",
                 "recreateOrder": "StopFirst",
-                "waves": [{"name": "pilot", "pools": ["gateways-arm"], "nodes": 1}, {"name": "all", "nodes": "100%"}],
+                "waves": [
+                    {"name": "pilot", "pools": ["gateways-arm"], "nodes": 1, "soak": "1h30m", "approval": "Manual"},
+                    {"name": "all", "nodes": "100%"},
+                ],
                 "maxUnavailable": "10%",
+                "failureThreshold": {"percentage": 5, "minSamples": 10},
+                "onFailure": "Rollback",
                 "progressDeadlineSeconds": 1800,
                 "offlineAfterSeconds": 300,
             },

@@ -211,6 +211,23 @@ RULES = (
     ),
     Refusal(
         "EdgeDeployment",
+        {"spec.strategy.waves.0.name": "full"},
+        "spec.strategy.waves[0].name",
+        "must not be full or a number",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.strategy.waves.0.soak": "10 minutes"},
+        "spec.strategy.waves[0].soak",
+        "must be a duration such as 90s, 10m or 1h30m",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.strategy.failureThreshold.percentage": 101},
+        "spec.strategy.failureThreshold.percentage",
+    ),
+    Refusal(
+        "EdgeDeployment",
         {"spec.serving.ports.grpc": 8080},
         "spec.serving.ports",
         "http and grpc must be different ports",

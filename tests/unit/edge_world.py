@@ -126,6 +126,14 @@ class World:
         self.deployment["spec"].update(spec)
         self.deployment["metadata"]["generation"] += 1
 
+    def command(self, **said: str | None) -> None:
+        """Set annotations that are commands, or take them away."""
+        annotations = self.deployment["metadata"].setdefault("annotations", {})
+        for verb, value in said.items():
+            annotations.pop(f"{names.GROUP}/{verb}", None)
+            if value is not None:
+                annotations[f"{names.GROUP}/{verb}"] = value
+
     @property
     def status(self) -> Object:
         status: Object = self.deployment["status"]

@@ -99,14 +99,15 @@ def test_max_unavailable_bounds_what_is_in_flight() -> None:
 
 
 def test_a_refused_artifact_holds_the_rollout_and_the_rest_goes_on_serving() -> None:
-    world = fleet(strategy={"waves": WAVES})
+    world = fleet(strategy={"onFailure": "Pause", "waves": WAVES})
     world.behaviour = failing(V2, refusing(MISMATCH))  # type: ignore[assignment]
     world.edit(modelVersion=V2)
     world.run()
     assert Counter(world.serving().values()) == {V1: 10}
     assert world.condition("Stalled")["reason"] == "HashMismatch"
     assert "set spec.modelVersion back to defect-1-0-0" in world.condition("Stalled")["message"]
-    assert world.status["phase"] == "Degraded"
+    assert world.status["phase"] == "Paused"
+    assert world.condition("Paused")["reason"] == "FailureThresholdExceeded"
     assert world.status["stable"]["modelVersion"] == V1
     assert [each["reason"] for each in world.status["failures"]] == ["HashMismatch"]
     assert reasons(world).count("HashMismatch") == 2, "one of the deployment, one of the node"
@@ -130,7 +131,7 @@ def test_going_back_is_immediate_and_ignores_waves() -> None:
 
 
 def test_a_failed_node_recovers_when_the_spec_goes_back() -> None:
-    world = fleet(strategy={"waves": WAVES})
+    world = fleet(strategy={"onFailure": "Pause", "waves": WAVES})
     world.behaviour = failing(V2, refusing(MISMATCH))  # type: ignore[assignment]
     world.edit(modelVersion=V2)
     world.run()
@@ -156,7 +157,7 @@ def test_a_third_version_supersedes_the_second() -> None:
 
 def test_what_does_not_come_up_in_time_fails_and_names_its_reason() -> None:
     waiting = {"name": "serve", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-    world = fleet(strategy={"waves": WAVES, "progressDeadlineSeconds": 600})
+    world = fleet(strategy={"onFailure": "Pause", "waves": WAVES, "progressDeadlineSeconds": 600})
     world.behaviour = failing(V2, pod_status("False", containerStatuses=[waiting]))  # type: ignore[assignment]
     world.edit(modelVersion=V2)
     world.run()
@@ -167,7 +168,7 @@ def test_what_does_not_come_up_in_time_fails_and_names_its_reason() -> None:
     assert wait <= 600.5
     world.play(seconds=wait)
     world.run()
-    assert world.condition("Stalled")["reason"] == "NodesFailed"
+    assert world.condition("Stalled")["reason"] == "FailureThresholdExceeded"
     assert world.status["failures"][0]["reason"] == "ImagePullBackOff"
 
 
@@ -187,7 +188,7 @@ def test_offline_nodes_block_nobody_and_catch_up_on_their_return() -> None:
 
 
 def test_a_node_that_is_lost_right_after_its_update_is_suspect_and_then_failed() -> None:
-    world = fleet(strategy={"waves": WAVES, "progressDeadlineSeconds": 600})
+    world = fleet(strategy={"onFailure": "Pause", "waves": WAVES, "progressDeadlineSeconds": 600})
     world.edit(modelVersion=V2)
     world.step()
     world.play()
@@ -200,7 +201,7 @@ def test_a_node_that_is_lost_right_after_its_update_is_suspect_and_then_failed()
     world.play(seconds=world.plan().requeue_after or 0)
     world.run()
     assert [each["reason"] for each in world.status["failures"]] == ["NodeLost"]
-    assert world.condition("Stalled")["reason"] == "NodesFailed"
+    assert world.condition("Stalled")["reason"] == "FailureThresholdExceeded"
 
 
 def test_a_power_cut_is_not_the_models_fault() -> None:
@@ -439,7 +440,8 @@ def test_taints_that_nothing_tolerates_are_named_before_a_node_is_moved() -> Non
 
 
 def test_replicas_move_make_before_break_and_failures_take_none_away() -> None:
-    world = World([node("lab-0", pool="lab")], [pool("lab", placement="Replicas", replicas=4)])
+    lab = [pool("lab", placement="Replicas", replicas=4)]
+    world = World([node("lab-0", pool="lab")], lab, strategy={"onFailure": "Pause"})
     world.add_model(model_version("2.0.0"))
     world.run()
     assert world.replicas() == {V1: 4}
@@ -501,7 +503,7 @@ def test_the_number_of_replicas_may_change_at_any_time() -> None:
 
 
 def test_a_lost_status_is_rebuilt_from_the_fleet() -> None:
-    world = fleet(strategy={"waves": WAVES})
+    world = fleet(strategy={"onFailure": "Pause", "waves": WAVES})
     stable = world.status["stable"]
     world.behaviour = failing(V2, refusing(MISMATCH))  # type: ignore[assignment]
     world.edit(modelVersion=V2)

@@ -107,7 +107,7 @@ def test_a_gateway_that_sleeps_over_two_versions_gets_the_last_one_only() -> Non
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_failed_is_noted_on_the_node_and_not_tried_again_before_the_next_attempt(order: str) -> None:
-    world = fleet(1, recreateOrder=order)
+    world = fleet(1, recreateOrder=order, onFailure="Pause")
     world.behaviour = of_version(V2, MISMATCH)  # type: ignore[assignment]
     world.edit(modelVersion=V2)
     world.run()
@@ -131,7 +131,7 @@ def test_what_failed_is_noted_on_the_node_and_not_tried_again_before_the_next_at
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_next_attempt_tries_again_and_takes_the_note_off(order: str) -> None:
-    world = fleet(1, recreateOrder=order)
+    world = fleet(1, recreateOrder=order, onFailure="Pause")
     world.behaviour = of_version(V2, MISMATCH)  # type: ignore[assignment]
     world.edit(modelVersion=V2)
     world.run()
@@ -143,7 +143,7 @@ def test_the_next_attempt_tries_again_and_takes_the_note_off(order: str) -> None
 
 
 def retry(world: World) -> None:
-    world.status["attempt"] = world.status.get("attempt", 1) + 1
+    world.command(retry=f"{world.status['candidate']['revision']}/{world.status['attempt']}")
 
 
 def test_another_version_is_tried_where_one_failed_and_takes_the_note_off() -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from modelfleet.api import common, pod
+from modelfleet.api import common, duration, pod
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
 from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, short_dns_name
 
@@ -21,6 +21,10 @@ MountPath = Annotated[
     ),
 ]
 Provider = Literal["KubeEdge", "OpenYurt", "Kubernetes"]
+WaveName = Annotated[
+    common.ShortName,
+    Rules(lacks(r"^(full|[0-9]+)$", "must not be full or a number: promotions mean something else by these")),
+]
 
 
 class Ports(Contract):
@@ -107,7 +111,7 @@ class Pool(Contract):
 class Wave(Contract):
     """A part of the fleet that is moved and found healthy before the next."""
 
-    name: common.ShortName
+    name: WaveName
     """Name of the wave, unique in the deployment."""
     pools: Annotated[list[common.ShortName], Field(min_length=1, max_length=100), Unique()] = Field(
         default_factory=list
@@ -115,6 +119,19 @@ class Wave(Contract):
     """Names of the pools it moves; absent: all."""
     nodes: common.CountOrPercent = "100%"
     """Nodes of those pools that are moved when it ends, earlier waves included: a number or a percentage."""
+    soak: duration.Duration | None = None
+    """How long the wave is watched, such as 30m, from when all its nodes are healthy; absent: not at all."""
+    approval: Literal["Manual"] | None = None
+    """Manual: after the soak, the next wave waits for the annotation modelfleet.dev/promote. Absent: it does not."""
+
+
+class FailureThreshold(Contract):
+    """How many nodes may fail before the rollout does."""
+
+    percentage: Annotated[int, Field(ge=0, le=100)] = 5
+    """The rollout fails when more than this share of the nodes that were tried failed; offline ones do not count."""
+    min_samples: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Nodes whose outcome must be known before it is judged; a smaller wave is judged when all of it are known."""
 
 
 class Strategy(Contract):
@@ -129,6 +146,10 @@ class Strategy(Contract):
     """Waves in their order; absent: one wave of all nodes."""
     max_unavailable: common.CountOrPercent = "10%"
     """Most nodes in flight at once: a number or a percentage of the wave's reachable nodes, at least 1."""
+    failure_threshold: FailureThreshold = Field(default_factory=FailureThreshold)
+    """How many nodes may fail; those within it are left out of their wave and stay counted."""
+    on_failure: Literal["Rollback", "Pause"] = "Rollback"
+    """What is done beyond that. Rollback: all nodes go back to the stable revision. Pause: no more are moved."""
     progress_deadline_seconds: common.Seconds = 1800
     """Seconds after which a node that has not come up counts as failed."""
     offline_after_seconds: common.Seconds = 300

@@ -80,8 +80,20 @@ class EdgeDeploymentStatus(Contract):
     """Revision that serves."""
     candidate: RevisionStatus | None = None
     """Revision that is being rolled out."""
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    """Which attempt at its revision this is; the annotation modelfleet.dev/retry begins the next one."""
+    last_command: Annotated[str, Field(max_length=128)] = ""
+    """The command that was obeyed last: promote, abort or retry, with revision, attempt, and wave or step."""
+    refused_command: common.Message = ""
+    """Why an annotation that is a command cannot be obeyed, and how it must read."""
+    aborted_revision: Annotated[str, Field(max_length=63)] = ""
+    """Revision that was aborted or rolled back; it is not started again without modelfleet.dev/retry."""
     wave: Annotated[str, Field(max_length=30)] | None = None
     """Wave that is under way."""
+    wave_started_at: common.Timestamp | None = None
+    """When it began."""
+    soak_started_at: common.Timestamp | None = None
+    """When all its nodes were healthy for the first time: its soak counts from here."""
     counts: Counts | None = None
     """Nodes and replicas by what became of them, over all pools."""
     pools: Annotated[list[PoolStatus], Field(max_length=100)] = Field(default_factory=list)

@@ -6,15 +6,18 @@ on in any case. How the fleet gets there is ``waves.py``'s.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import channel, conditions, revision
+from modelfleet.plan import channel, commands, conditions, revision, waves
+from modelfleet.plan.commands import Orders
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.revision import Model, Release
+
+NO_STABLE: Final = "NoStableRevision"
 
 Kept = Mapping[str, tuple[int, Release]]
 """The releases in the cluster by revision, each with its number in the history."""
@@ -42,17 +45,32 @@ class Aim:
     problem: Problem | None = None
     """Why no node may be moved to what the spec asks for."""
     refused: bool = False
-    """Whether the target is not what the spec asks for."""
+    """Whether the target is not what the spec asks for, so that nothing is moved to it either."""
+    orders: Orders = field(default_factory=lambda: Orders(""))
+    """What was commanded, and what follows from it."""
+    cause: Problem | None = None
+    """Why the revision that ``orders.aborted`` names was aborted."""
 
     @property
     def settled(self) -> bool:
         """Whether the target is stable already, so that waves do not apply."""
         return self.target is not None and self.stable is not None and self.target.revision == self.stable.revision
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the target itself may not be served by more nodes for now; going back from another one may."""
+        return self.problem is not None and not (self.aborted and self.settled)
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the revision that the spec asks for was aborted: the fleet goes back to stable, or stays there."""
+        return self.orders.is_aborted
+
 
 def decide(
     spec: EdgeDeploymentSpec,
     status: Mapping[str, Any],
+    annotations: Mapping[str, str],
     model_version: RawObject | None,
     kept: Kept,
     votes: Counter[str],
@@ -66,14 +84,18 @@ def decide(
         # A ModelVersion that is gone, or is being verified anew, does not unsettle what was verified and released.
         source = next((each for each in (stable, candidate) if each and each.model_version == spec.model_version), None)
         model = revision.model_in(source) if source else None
+    hash_ = revision.revision_hash(spec, model.snapshot_hash) if model else ""
+    orders = commands.obey(annotations, status, hash_, waves.names(spec.strategy.waves))
+    cause = _cause(status, orders)
     if model is None:
-        return Aim(stable, stable, candidate, problem, refused=True)
-    hash_ = revision.revision_hash(spec, model.snapshot_hash)
+        return Aim(stable, stable, candidate, problem, refused=True, orders=orders, cause=cause)
     target = kept[hash_][1] if hash_ in kept else revision.resolve(spec, model, installation)
-    aim = Aim(target, stable, candidate)
+    aim = Aim(target, stable, candidate, orders=orders, cause=cause)
     under_way = candidate is not None and candidate.revision == hash_
     if aim.settled:
         return aim
+    if cause is not None and aim.aborted:
+        return replace(aim, target=stable or target, problem=_aborted(stable, orders, cause))
     if problem is None and not under_way and (stable is None or stable.model_version != spec.model_version):
         problem = _deprecated(spec, model_version)
     if problem is None:
@@ -81,8 +103,25 @@ def decide(
     if problem is None:
         return aim
     if under_way:
-        return Aim(target, stable, candidate, problem)
-    return Aim(stable, stable, candidate, problem, refused=True)
+        return replace(aim, problem=problem)
+    return replace(aim, target=stable, problem=problem, refused=True)
+
+
+def _cause(status: Mapping[str, Any], orders: Orders) -> Problem | None:
+    """Why a revision was aborted: as the condition Progressing remembers it, or by command just now."""
+    if not orders.aborted:
+        return None
+    said = conditions.find(status.get("conditions") or (), "Progressing") or {}
+    if status.get("abortedRevision") == orders.aborted and said.get("status") == "False" and said.get("message"):
+        return Problem(str(said.get("reason")), str(said["message"]))
+    return Problem("Aborted", f"revision {orders.aborted} was aborted")
+
+
+def _aborted(stable: Release | None, orders: Orders, cause: Problem) -> Problem:
+    done = f"rolled back to {stable.model_version}: " if stable else "nothing to go back to: "
+    remedy = f"; annotate {commands.example('retry', orders)} to try again, or change spec"
+    why = conditions.shorten(cause.message, conditions.MESSAGE_LENGTH - len(done) - len(remedy))
+    return Problem(cause.reason if stable else NO_STABLE, done + why + remedy)
 
 
 def _model(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> tuple[Model | None, Problem | None]:

@@ -15,6 +15,7 @@ from modelfleet.api import names
 
 Verb = Literal["retry", "abort", "promote", "pause"]
 
+PAUSE: Final = "pause"
 FULL: Final = "full"
 """As a promotion's scope: all that is left of this rollout."""
 

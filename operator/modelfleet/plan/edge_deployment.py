@@ -7,15 +7,28 @@ said about it in ``edge_status.py``. Here they are put together.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import aim as aims
-from modelfleet.plan import edge_findings, edge_status, handover, pool_services, replicas, revision, waves, workload
-from modelfleet.plan.aim import Aim
+from modelfleet.plan import (
+    conditions,
+    edge_findings,
+    edge_notes,
+    edge_problems,
+    edge_status,
+    handover,
+    pool_services,
+    replicas,
+    revision,
+    waves,
+    workload,
+)
+from modelfleet.plan.aim import Aim, Problem
+from modelfleet.plan.conditions import Condition
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
@@ -74,7 +87,8 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     live = _by_workload(observed.deployments, owner)
     catalogue = Catalogue(spec, kept)
     votes = Counter() if before.get("stable") else _votes(observation, live, catalogue)
-    aim = aims.decide(spec, before, observed.model_version, kept, votes, installation)
+    said = owner["metadata"].get("annotations") or {}
+    aim = aims.decide(spec, before, said, observed.model_version, kept, votes, installation)
     catalogue.prefer(aim.target, aim.stable, aim.candidate)
     running = _by_workload(observed.daemon_sets, owner)
     observation.disregard(lambda hash_: catalogue.find(hash_) is None and hash_ not in running)
@@ -83,11 +97,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         timedelta(seconds=spec.strategy.progress_deadline_seconds),
         timedelta(seconds=spec.strategy.offline_after_seconds),
     )
-    attempt = int(before.get("attempt") or 1)
+    attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
-    moves, progress = _moves(spec, before, aim, members, catalogue)
+    _mark_hurt(members, aim, catalogue)
+    moves, progress = _moves(spec, before, aim, members, catalogue, now)
     prefetch = spec.strategy.recreate_order == "PrefetchFirst"
-    terms = handover.Terms(observation.keys, installation.name, attempt, prefetch, held=aim.problem is not None)
+    terms = handover.Terms(observation.keys, installation.name, attempt, prefetch, held=aim.in_doubt)
     labels, needed, told = _labels(observation, members, moves, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
@@ -98,7 +113,16 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     found = edge_findings.Findings(
         owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals, taken
     )
+    noting = any(each.values.get(observation.keys.failed) for each in labels)
+    if found.gives_up and not noting:
+        # What failed where is noted on the nodes before: so it is known even if the status is lost.
+        cause = edge_problems.failure(found)
+        notes = edge_notes.failures(before, edge_status.samples(members))
+        notes.append(Note("Warning", "RolloutAborted", f"revision {aim.orders.revision}: {cause.message}"))
+        return _latched(plan(_as_aborted(observed, cause, aim, now), installation, now), notes)
     stated = edge_status.state(found, now)
+    if aim.orders.fresh:
+        return _latched(Outcome(status=stated.status, notes=stated.notes), [])
     create = []
     if aim.target and aim.target.revision not in kept and not aim.refused:
         create.append(revision.stored(aim.target, owner, 1 + max((number for number, _ in kept.values()), default=0)))
@@ -116,8 +140,27 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
-        requeue_after=_look_again(members, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)),
+        requeue_after=_look_again(members, progress, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)),
     )
+
+
+def _latched(outcome: Outcome, notes: Sequence[Note]) -> Outcome:
+    """Only what is to be remembered, an abort say: it is written before anything is done about it.
+
+    A crash after the first node went back would otherwise leave a fleet that knows nothing of the failure.
+    """
+    return Outcome(status=outcome.status, notes=[*outcome.notes, *notes], requeue_after=0.0)
+
+
+def _as_aborted(observed: Observed, cause: Problem, aim: Aim, now: datetime) -> Observed:
+    """What is observed once the revision under way is known to be aborted for this cause."""
+    owner = observed.deployment
+    before = owner.get("status") or {}
+    others = [each for each in before.get("conditions") or () if each.get("type") != "Progressing"]
+    stated = Condition("Progressing", "False", cause.reason, cause.message)
+    said = conditions.merge(before.get("conditions") or (), [stated], owner["metadata"].get("generation", 0), now)
+    status = {**before, "abortedRevision": aim.orders.revision, "conditions": [*others, *said]}
+    return replace(observed, deployment={**owner, "status": status})
 
 
 class Catalogue:
@@ -148,7 +191,12 @@ class Catalogue:
 
 
 def _moves(
-    spec: EdgeDeploymentSpec, before: Mapping[str, object], aim: Aim, members: list[Member], catalogue: Catalogue
+    spec: EdgeDeploymentSpec,
+    before: Mapping[str, Any],
+    aim: Aim,
+    members: list[Member],
+    catalogue: Catalogue,
+    now: datetime,
 ) -> tuple[dict[str, Workload], waves.Progress[Member]]:
     """What goes where now, by name of node or replica, and how far the rollout is."""
     limit = spec.strategy.max_unavailable
@@ -163,15 +211,33 @@ def _moves(
             chosen = [member for member in chosen if member.name in free]
         moves = {member.name: member.wanted for member in chosen if member.wanted}
         return ({} if spec.paused else _first(moves)), idle
-    same = aim.candidate is not None and aim.candidate.revision == aim.target.revision
-    reached = str(before.get("wave") or "") if same else None
-    progress = waves.progress(members, spec.strategy.waves, limit, reached)
-    if spec.paused:
+    progress = waves.progress(members, spec.strategy, _standing(before, aim, now))
+    if spec.paused or aim.orders.paused:
         return {}, progress
     moves = {}
     if aim.problem is None:
         moves = {member.name: member.wanted for member in progress.next if member.wanted}
     return _first({**_joiners(aim.stable, members, moves), **moves}), progress
+
+
+def _standing(before: Mapping[str, Any], aim: Aim, now: datetime) -> waves.Standing:
+    if not edge_findings.is_same_rollout(aim, before):
+        return waves.Standing(now, promotes=aim.orders.promotes)
+    soaking = before.get("soakStartedAt")
+    return waves.Standing(
+        now,
+        wave=before.get("wave"),
+        soaking_since=conditions.parse_timestamp(soaking) if soaking else None,
+        promotes=aim.orders.promotes,
+    )
+
+
+def _mark_hurt(members: list[Member], aim: Aim, catalogue: Catalogue) -> None:
+    """Mark what a superseded rollout left without a pod that serves: it is due first, whatever else may be down."""
+    for member in members:
+        if member.state is State.WAITING and member.carried and not member.serves:
+            item = catalogue.find(member.carried)
+            member.hurt = item is None or aim.stable is None or item.release.revision != aim.stable.revision
 
 
 def _joiners(stable: Release | None, members: list[Member], moves: Mapping[str, Workload]) -> dict[str, Workload]:
@@ -304,10 +370,13 @@ def reference(obj: RawObject) -> ObjectRef:
     return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))
 
 
-def _look_again(members: Sequence[Member], now: datetime, *, more: bool, taken: bool) -> float | None:
+def _look_again(
+    members: Sequence[Member], progress: waves.Progress[Member], now: datetime, *, more: bool, taken: bool
+) -> float | None:
     if more:
         return 0.0
     moments = [member.look_again for member in members if member.look_again is not None]
+    moments += [progress.soaks_until] if progress.soaks_until else []
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
     if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
         waits.append(SILENT_LOOK_SECONDS)

@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
+from modelfleet.plan import holds
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Member, Observation
+from modelfleet.plan.holds import Hold
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.revision import Release
+from modelfleet.plan.thresholds import Failures
 from modelfleet.plan.waves import Progress, State
 from modelfleet.plan.workload import Workload
 
@@ -34,22 +38,73 @@ class Findings:
     taken: Sequence[str] = ()
     """Names of its Services that are somebody else's."""
 
+    @property
+    def hold(self) -> Hold | None:
+        """What holds the rollout until a person acts."""
+        return holds.hold(self.owner, self.spec, self.aim, self.progress)
+
+    @property
+    def reachable(self) -> int:
+        """Members that are within reach, or may be out of it because of the update."""
+        tally = self.tally
+        return sum(tally.values()) - tally[State.UNREACHABLE] - tally[State.LOST] - tally[State.NO_ARTIFACT]
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the rollout has failed just now, and is to be rolled back for it."""
+        exceeded = self.progress.failures is Failures.EXCEEDED and not self.aim.settled
+        held = self.spec.paused or self.aim.orders.paused
+        return exceeded and not held and self.spec.strategy.on_failure == "Rollback" and self.aim.stable is not None
+
+    @property
+    def same_rollout(self) -> bool:
+        """Whether the status before spoke of this very attempt at this revision."""
+        return is_same_rollout(self.aim, self.owner.get("status") or {})
+
+    @cached_property
+    def going_back(self) -> bool:
+        """Whether something is left on the revision that was under way when the fleet was sent back to stable."""
+        aim = self.aim
+        if not aim.settled or aim.refused or aim.candidate is None:
+            return False
+        if any(member.next and member.reachable and self._given_up(member.next) for member in self.members):
+            return True
+        return bool(rolled_back(aim, self.members, self.find)) or _candidate_replicas(self)
+
+    def _given_up(self, hash_: str) -> bool:
+        item = self.find(hash_)
+        return item is not None and item.release.revision in _given_up(self.aim)
+
     @cached_property
     def tally(self) -> Counter[State]:
         """Members by state."""
         return Counter(member.state for member in self.members)
 
 
+def is_same_rollout(aim: Aim, before: Mapping[str, Any]) -> bool:
+    """Whether the status ``before`` spoke of this very attempt at this revision."""
+    if aim.candidate is None or aim.target is None or aim.candidate.revision != aim.target.revision:
+        return False
+    return int(before.get("attempt") or 1) == aim.orders.attempt
+
+
 def rolled_back(aim: Aim, members: Iterable[Member], find: Find) -> list[str]:
-    """The places that are still on the revision that was under way when the spec went back to stable."""
-    if not aim.settled or aim.candidate is None or aim.target is None or aim.candidate.revision == aim.target.revision:
+    """The places within reach that are still on what the fleet was sent back from, the returned ones included."""
+    if not aim.settled or aim.target is None:
         return []
+    given_up = _given_up(aim)
     left = []
     for member in members:
         item = find(member.carried) if member.carried and member.state is State.WAITING else None
-        if item is not None and item.release.revision == aim.candidate.revision:
+        if item is not None and item.release.revision in given_up:
             left.append(member.name)
     return left
+
+
+def _given_up(aim: Aim) -> set[str]:
+    """The revisions that the fleet is sent back from."""
+    target = aim.target.revision if aim.target else ""
+    return {aim.orders.aborted, aim.candidate.revision if aim.candidate else ""} - {target, ""}
 
 
 def revisions(found: Findings) -> tuple[Release | None, Release | None]:
@@ -58,8 +113,7 @@ def revisions(found: Findings) -> tuple[Release | None, Release | None]:
     if aim.target is None or aim.refused:
         return aim.stable, aim.candidate
     if aim.settled:
-        left = rolled_back(aim, found.members, found.find) or _candidate_replicas(found)
-        return aim.stable, aim.candidate if left else None
+        return aim.stable, aim.candidate if found.going_back else None
     nothing_to_try = not found.members and all(fleet.nodes for fleet in found.observation.pools)
     if found.progress.wave is None and aim.problem is None and (found.tally[State.HEALTHY] or nothing_to_try):
         return aim.target, None

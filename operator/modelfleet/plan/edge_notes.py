@@ -17,7 +17,9 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Not
     stable = after.get("stable") or {}
     notes = []
     if now and now != was:
-        notes.append(Note("Normal", "RolloutStarted", f"rolling out {now['modelVersion']}, revision {now['revision']}"))
+        again = f", attempt {after['attempt']}" if after.get("attempt", 1) > 1 else ""
+        what = f"{now['modelVersion']}, revision {now['revision']}{again}"
+        notes.append(Note("Normal", "RolloutStarted", f"rolling out {what}"))
     if before.get("wave") and before["wave"] != after.get("wave") and was in (now, stable):
         notes.append(
             Note("Normal", "WaveCompleted", f"wave {before['wave']} of revision {was.get('revision')} is complete")
@@ -35,15 +37,41 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Not
     return notes
 
 
-def warnings(before: Mapping[str, Any], after: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note]:
-    """One Event for each thing that newly went wrong."""
+def commands(before: Mapping[str, Any], after: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note]:
+    """What became of commands, and what waits for one."""
     notes = []
-    stalled = next(each for each in stated if each.type == "Stalled")
+    command = after.get("lastCommand")
+    if command and command != before.get("lastCommand"):
+        notes.append(Note("Normal", "CommandObeyed", f"{command}"))
+    refused = after.get("refusedCommand")
+    if refused and refused != before.get("refusedCommand"):
+        notes.append(Note("Warning", "CommandRefused", refused))
+    aborted = after.get("abortedRevision")
+    if aborted and aborted != before.get("abortedRevision"):
+        why = next(each for each in stated if each.type == "Progressing")
+        notes.append(Note("Warning", "RolloutAborted", f"revision {aborted}: {why.message}"))
+    paused = next(each for each in stated if each.type == "Paused")
+    was = conditions.find(before.get("conditions") or (), "Paused") or {}
+    if paused.status == "True" and paused.message != was.get("message"):
+        notes.append(Note("Normal", paused.reason, paused.message))
+    return notes
+
+
+def stalled(before: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note]:
+    """An Event when something newly keeps the deployment from going on."""
+    notes = []
+    now = next(each for each in stated if each.type == "Stalled")
     was = conditions.find(before.get("conditions") or (), "Stalled") or {}
-    if stalled.status == "True" and (was.get("status") != "True" or was.get("reason") != stalled.reason):
-        notes.append(Note("Warning", stalled.reason, stalled.message))
+    if now.status == "True" and (was.get("status") != "True" or was.get("reason") != now.reason):
+        notes.append(Note("Warning", now.reason, now.message))
+    return notes
+
+
+def failures(before: Mapping[str, Any], now: Sequence[Mapping[str, str]]) -> list[Note]:
+    """An Event for each of the first nodes that newly failed; ``now`` as ``status.failures`` has them."""
+    notes = []
     known = {(each["node"], each["reason"]) for each in before.get("failures") or ()}
-    fresh = [each for each in after["failures"] if (each["node"], each["reason"]) not in known]
+    fresh = [each for each in now if (each["node"], each["reason"]) not in known]
     for each in fresh[:NAMED_FAILURES]:
         reason = each["reason"] if each["reason"] in PERMANENT else "NodeFailed"
         notes.append(Note("Warning", reason, f"{each['node']}: {each['reason']}: {each['message']}"))

@@ -1,12 +1,14 @@
 """What keeps an EdgeDeployment from being ready and will not pass by waiting, in words that name the remedy."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from modelfleet.plan import conditions
-from modelfleet.plan.aim import Problem
+from modelfleet.plan.aim import NO_STABLE, Problem
 from modelfleet.plan.edge_findings import Findings
-from modelfleet.plan.fleet import PoolFleet
+from modelfleet.plan.fleet import Member, PoolFleet
 from modelfleet.plan.serving_pod import PERMANENT
+from modelfleet.plan.thresholds import Failures
 from modelfleet.plan.waves import State
 
 NAMED_FAILURES: Final = 3
@@ -15,9 +17,13 @@ NAMED_FAILURES: Final = 3
 
 def problems(found: Findings) -> list[Problem]:
     """What keeps the deployment from being ready and will not pass by waiting, the most important first."""
-    everything = [found.aim.problem] if found.aim.problem and not found.aim.problem.heals else []
-    if found.tally[State.FAILED]:
-        everything.append(_failed_problem(found, found.tally[State.FAILED]))
+    everything = []
+    if found.aim.problem and not found.aim.problem.heals and not found.going_back:
+        everything.append(found.aim.problem)
+    # While a rollout is within its threshold, failures are counted and told of, and it goes on.
+    exceeded = found.progress.failures is Failures.EXCEEDED and not found.gives_up
+    if found.tally[State.FAILED] and (exceeded or found.progress.wave is None):
+        everything.append(_failed_problem(found))
     for fleet in found.observation.pools:
         problem = _pool_problem(fleet)
         if problem is not None:
@@ -37,23 +43,50 @@ def problems(found: Findings) -> list[Problem]:
     return everything
 
 
-def _failed_problem(found: Findings, count: int) -> Problem:
-    failed = sorted((each for each in found.members if each.state is State.FAILED), key=lambda each: each.name)
-    # Wrong bytes are the news that matters, whatever else went wrong.
-    failed.sort(key=lambda each: not (each.trouble and each.trouble.reason in PERMANENT))
-    samples = ", ".join(
-        f"{each.shown} ({each.trouble.reason})" if each.trouble else each.shown for each in failed[:NAMED_FAILURES]
+def failure(found: Findings) -> Problem:
+    """Why the rollout failed: how many, and the worst of them."""
+    failed, tally = _failed(found), found.tally
+    known = tally[State.FAILED] + tally[State.HEALTHY]
+    worst = failed[0].trouble if failed else None
+    reason = worst.reason if worst and worst.reason in PERMANENT else "FailureThresholdExceeded"
+    return Problem(
+        reason, f"wave {found.progress.wave}: {tally[State.FAILED]} of {known} tried failed. {_told(failed)}"
     )
+
+
+def _failed_problem(found: Findings) -> Problem:
+    failed = _failed(found)
     worst = failed[0].trouble
-    reason = worst.reason if worst and worst.reason in PERMANENT else "NodesFailed"
+    exceeded = found.progress.failures is Failures.EXCEEDED
+    reason = "FailureThresholdExceeded" if exceeded else "NodesFailed"
+    if exceeded and found.aim.stable is None:
+        reason = NO_STABLE
+    if worst and worst.reason in PERMANENT:
+        reason = worst.reason
     stable = found.aim.stable
     if stable is not None and found.aim.target is not None and not found.aim.settled:
         remedy = f"fix the cause, or set spec.modelVersion back to {stable.model_version}"
         remedy = remedy if stable.model_version != found.spec.model_version else "fix the cause, or undo the change"
     else:
         remedy = "fix the cause, or name another spec.modelVersion"
-    detail = f": {conditions.shorten(worst.message, 90)}" if worst and worst.message else ""
-    return Problem(reason, f"{count} failed, no more are moved; {remedy}. {samples}{detail}")
+    stop = ", no more are moved" if exceeded else ""
+    return Problem(reason, f"{len(failed)} failed{stop}; {remedy}. {_told(failed)}")
+
+
+def _failed(found: Findings) -> list[Member]:
+    failed = sorted((each for each in found.members if each.state is State.FAILED), key=lambda each: each.name)
+    # Wrong bytes are the news that matters, whatever else went wrong.
+    failed.sort(key=lambda each: not (each.trouble and each.trouble.reason in PERMANENT))
+    return failed
+
+
+def _told(failed: Sequence[Member]) -> str:
+    """A few of them by name, and what the first one says."""
+    samples = ", ".join(
+        f"{each.shown} ({each.trouble.reason})" if each.trouble else each.shown for each in failed[:NAMED_FAILURES]
+    )
+    worst = failed[0].trouble if failed else None
+    return samples + (f": {conditions.shorten(worst.message, 90)}" if worst and worst.message else "")
 
 
 def _pool_problem(fleet: PoolFleet) -> Problem | None:

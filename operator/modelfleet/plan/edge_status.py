@@ -5,7 +5,7 @@ samples: a status stays under 32 KiB at 10,000 gateways.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +14,7 @@ from modelfleet.plan import conditions, edge_findings, edge_notes, edge_problems
 from modelfleet.plan.edge_findings import Findings
 from modelfleet.plan.fleet import Member, PoolFleet
 from modelfleet.plan.outcome import Note
+from modelfleet.plan.revision import Release
 from modelfleet.plan.waves import State
 
 FAILURE_SAMPLES: Final = 10
@@ -39,7 +40,7 @@ def state(found: Findings, now: datetime) -> Stated:
     generation = found.owner["metadata"].get("generation", 0)
     stable, candidate = edge_findings.revisions(found)
     verdict = edge_verdict.verdict(found, stable, candidate, edge_problems.problems(found))
-    failures = _failures(found.members)
+    failures = samples(found.members)
     pools = [_pool_status(fleet, len(found.observation.pools)) for fleet in found.observation.pools]
     status: dict[str, Any] = {
         "observedGeneration": generation,
@@ -54,10 +55,39 @@ def state(found: Findings, now: datetime) -> Stated:
         status["stable"] = {"modelVersion": stable.model_version, "revision": stable.revision}
     if candidate is not None:
         status["candidate"] = {"modelVersion": candidate.model_version, "revision": candidate.revision}
+    status |= _commanded(found, candidate)
     if found.progress.wave is not None:
-        status["wave"] = found.progress.wave
-    notes = [*edge_notes.transitions(before, status), *edge_notes.warnings(before, status, verdict.conditions)]
+        status |= _wave(found, before, now)
+    notes = edge_notes.transitions(before, status)
+    notes += edge_notes.commands(before, status, verdict.conditions)
+    notes += edge_notes.stalled(before, verdict.conditions)
+    notes += edge_notes.failures(before, status["failures"])
     return Stated(status, notes + edge_notes.pool_warnings(before, found.observation.pools, verdict.message))
+
+
+def _commanded(found: Findings, candidate: Release | None) -> dict[str, Any]:
+    """What was commanded, and what is remembered of it."""
+    orders = found.aim.orders
+    # Once another revision is under way, the one that was aborted may be asked for again.
+    over = candidate is not None and candidate.revision != orders.aborted
+    told = {
+        "attempt": orders.attempt,
+        "lastCommand": orders.last,
+        "abortedRevision": "" if over else orders.aborted,
+        "refusedCommand": conditions.shorten(orders.refused),
+    }
+    return {key: value for key, value in told.items() if value}
+
+
+def _wave(found: Findings, before: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The wave under way and its clocks."""
+    progress = found.progress
+    same = before.get("wave") == progress.wave and found.same_rollout
+    began = before.get("waveStartedAt") if same else None
+    status = {"wave": progress.wave, "waveStartedAt": began or conditions.timestamp(now)}
+    if progress.soaking_since is not None:
+        status["soakStartedAt"] = conditions.timestamp(progress.soaking_since)
+    return status
 
 
 def _counts(members: Sequence[Member], tally: Counter[State]) -> dict[str, int]:
@@ -88,7 +118,8 @@ def _pool_status(fleet: PoolFleet, pools: int) -> dict[str, Any]:
     return {**status, "message": conditions.shorten(trouble.message, room)} if trouble else status
 
 
-def _failures(members: Iterable[Member]) -> list[dict[str, str]]:
+def samples(members: Iterable[Member]) -> list[dict[str, str]]:
+    """The first of those that failed, as ``status.failures`` has them."""
     failed = sorted((each for each in members if each.state is State.FAILED), key=lambda each: each.shown)
     return [
         {

@@ -1,6 +1,5 @@
 """The verdict on an EdgeDeployment: phase, message and conditions, each derived in one place."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,61 +22,76 @@ class Verdict:
 
 def verdict(found: Findings, stable: Release | None, candidate: Release | None, problems: Sequence[Problem]) -> Verdict:
     """The verdict, given which revisions are stable and candidate from now on."""
-    tally = found.tally
-    going_back = candidate is not None and found.aim.settled and not found.aim.refused
-    reachable = sum(tally.values()) - tally[State.UNREACHABLE] - tally[State.LOST] - tally[State.NO_ARTIFACT]
-    on_target = stable is not None and candidate is None and not found.aim.refused and found.aim.problem is None
+    aim, tally = found.aim, found.tally
     # Their Service still sends requests to replicas of the previous version.
     replaced = found.observation.serving_replicas - {
         fleet.wanted.hash for fleet in found.observation.pools if fleet.wanted
     }
-    done = on_target and not problems and tally[State.HEALTHY] == reachable and not replaced
-    waiting = found.aim.problem if found.aim.problem and found.aim.problem.heals else None
-    paused = found.spec.paused
+    on_target = stable is not None and candidate is None and not aim.refused and aim.problem is None
+    done = on_target and not problems and tally[State.HEALTHY] == found.reachable and not replaced
+    waiting = aim.problem if aim.problem and aim.problem.heals else None
+    hold = found.hold
     if done:
-        reason, message = "Healthy", f"all {reachable} reachable nodes and replicas serve {found.spec.model_version}"
+        reason, message = "Healthy", f"all {found.reachable} reachable nodes and replicas serve {_served(found)}"
     elif problems:
         reason, message = problems[0].reason, problems[0].message
     elif waiting is not None:
         reason, message = waiting.reason, waiting.message
-    elif paused:
-        reason, message = "Paused", f"paused: {_progress_message(found, tally)}; set spec.paused to false to go on"
-    elif going_back:
-        reason, message = "RollingBack", f"going back to {found.spec.model_version}: {_progress_message(found, tally)}"
+    elif hold is not None:
+        reason, message = hold.reason, f"{hold.message}; {_progress_message(found)}"
+    elif found.going_back:
+        why = f" ({aim.cause.message})" if aim.aborted and aim.cause else ""
+        reason, message = "RollingBack", f"going back to {_served(found)}: {_progress_message(found)}{why}"
+    elif found.progress.soaks_until is not None:
+        until = conditions.timestamp(found.progress.soaks_until)
+        reason, message = "Soaking", f"wave {found.progress.wave} is healthy and soaks until {until}"
     else:
-        reason, message = "RollingOut" if candidate else "Converging", _progress_message(found, tally)
-    moving = not done and not paused and not problems
-    rolling = candidate is not None and not paused and not problems
+        reason, message = "RollingOut" if candidate else "Converging", _progress_message(found)
+    moving = not done and not hold and not problems
+    rolling = candidate is not None and moving and not found.going_back
+    progressing = Condition("Progressing", "True" if rolling else "False", reason, message if rolling else "")
+    if aim.cause is not None and not rolling:
+        # Remembered here for as long as the revision stays aborted.
+        progressing = Condition("Progressing", "False", aim.cause.reason, aim.cause.message)
     return Verdict(
-        phase=_phase(done, paused, problems, stable, tally),
+        phase=_phase(found, stable, problems, done=done),
         message=message,
         conditions=[
             Condition("Ready", "True" if done else "False", reason, message),
             Condition("Reconciling", "True" if moving else "False", reason, message if moving else ""),
             Condition("Stalled", "True" if problems else "False", reason, message if problems else ""),
-            Condition("Progressing", "True" if rolling else "False", reason, message if rolling else ""),
-            Condition("Paused", "True" if paused else "False", "Paused" if paused else "NotPaused"),
+            progressing,
+            Condition("Paused", "True", hold.reason, hold.message)
+            if hold
+            else Condition("Paused", "False", "NotPaused"),
         ],
     )
 
 
-def _phase(done: bool, paused: bool, problems: Sequence[Problem], stable: Release | None, tally: Counter[State]) -> str:
-    if paused:
+def _phase(found: Findings, stable: Release | None, problems: Sequence[Problem], *, done: bool) -> str:
+    tally = found.tally
+    if found.hold:
         return "Paused"
     if done:
         return "Healthy"
+    if found.aim.aborted and not found.going_back:
+        return "RolledBack"
     tried = tally[State.IN_FLIGHT] + tally[State.HEALTHY] + tally[State.FAILED] + tally[State.SUSPECT]
     if stable is None and not tried:
         return "Pending"
     return "Degraded" if problems else "Progressing"
 
 
-def _progress_message(found: Findings, tally: Counter[State]) -> str:
+def _served(found: Findings) -> str:
+    return found.aim.target.model_version if found.aim.target else found.spec.model_version
+
+
+def _progress_message(found: Findings) -> str:
     if found.progress.wave is not None:
         text = f"wave {found.progress.wave}: {found.progress.healthy} of {found.progress.size} gateways"
+        text += f", {found.tally[State.FAILED]} failed" if found.tally[State.FAILED] else ""
     else:
-        reachable = sum(tally.values()) - tally[State.UNREACHABLE] - tally[State.LOST] - tally[State.NO_ARTIFACT]
-        text = f"{tally[State.HEALTHY]} of {reachable} reachable nodes and replicas are healthy"
+        text = f"{found.tally[State.HEALTHY]} of {found.reachable} reachable nodes and replicas are healthy"
     stuck = next((each for each in found.members if each.trouble and each.state is State.IN_FLIGHT), None)
     if stuck is not None and stuck.trouble is not None:
         text += f"; {stuck.shown} waits: {stuck.trouble.reason} {conditions.shorten(stuck.trouble.message, 120)}"

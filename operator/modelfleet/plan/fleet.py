@@ -50,8 +50,6 @@ class Member(Place):
     """Hash of the workload that its label names to come next; empty for none."""
     noted: bool = False
     """Whether its label notes a failure, of whatever workload."""
-    serves: bool = False
-    """Whether the pod of what it carries is ready, so that there is a service to keep."""
     prepared: bool = False
     """Whether the pod of what it wants is ready beside the one that serves."""
     cramped: bool = False

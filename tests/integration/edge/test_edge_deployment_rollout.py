@@ -234,7 +234,7 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
     name = by_hand["metadata"]["name"]
     line.register("1.0.0")
     line.register("2.0.0")
-    line.deploy([in_site("x86", HAND)])
+    line.deploy([in_site("x86", HAND)], strategy={"onFailure": "Pause"})
     report(line, "1.0.0", None)
     line.until_healthy("1.0.0")
     line.edit(modelVersion="m-2-0-0")
@@ -246,7 +246,7 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
     assert status["failures"] == [
         {"node": name, "reason": "HashMismatch", "message": "int8: the store has other bytes"}
     ]
-    assert status["phase"] == "Degraded"
+    assert status["phase"] == "Paused"
     assert status["conditions"][2] | {"lastTransitionTime": ""} == {
         "type": "Stalled",
         "status": "True",
