@@ -172,7 +172,7 @@ def test_defaults_are_filled_in(dry_run: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("kind", "short_name", "columns"),
     [
-        ("ModelVersion", "mv", ["MODEL", "VERSION", "ACCURACY", "STAGE", "VERIFIED", "AGE"]),
+        ("ModelVersion", "mv", ["MODEL", "VERSION", "ACCURACY", "STAGE", "AGE"]),
         ("TrainingJob", "tj", ["MODEL", "VERSION", "PHASE", "RESTARTS", "AGE"]),
         ("EdgeDeployment", "ed", ["MODEL", "PHASE", "WAVE", "UPDATED", "DESIRED", "AGE", "MESSAGE"]),
     ],

@@ -10,7 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, gate, job_state, model_version, node_class, steps, training_job, verification
+from modelfleet.plan import (
+    aliases,
+    conditions,
+    gate,
+    job_state,
+    model_version,
+    node_class,
+    steps,
+    training_job,
+    verification,
+)
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
@@ -235,7 +245,10 @@ class World:
             trouble=self.trouble,
             deployments=self.all("EdgeDeployment"),
             siblings=[
-                model_version.ModelVersionSpec.model_validate(other["spec"])
+                aliases.Sibling(
+                    model_version.ModelVersionSpec.model_validate(other["spec"]),
+                    (other.get("status") or {}).get("aliases", ()),
+                )
                 for other in self.all("ModelVersion")
                 if other is not self.obj
             ],

@@ -93,9 +93,11 @@ def test_a_moved_alias_wakes_the_other_versions_of_the_model() -> None:
     view = a_view()
     held = view.get("ModelVersion", "n", "m-1")
     assert held is not None
-    aliased = {**held, "spec": {**held["spec"], "aliases": ["latest"]}}
-    woken = {found.name for found in routing.keys(view, held, aliased) if found.kind == "ModelVersion"}
-    assert woken == {"m-1", "m-2"}
+    claimed = {**held, "spec": {**held["spec"], "aliases": ["latest"]}}
+    shown = {**held, "status": {"aliases": ["latest"]}}
+    for after in (claimed, shown):
+        woken = {found.name for found in routing.keys(view, held, after) if found.kind == "ModelVersion"}
+        assert woken == {"m-1", "m-2"}
 
 
 def test_the_counts_of_a_rollout_do_not_wake_model_versions() -> None:

@@ -1,6 +1,7 @@
 """The plan of a ModelVersion: one verification, and again only where that can help."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from modelfleet.api import wire
 from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.api.model_version_status import ModelVersionStatus
-from modelfleet.plan import aliases, job_state, stage, verification
+from modelfleet.plan import aliases, conditions, job_state, stage, verification
 from modelfleet.plan.refusal import Refusal
-from tests.unit.job_world import INSTALLATION, World, artifact, verified, version
+from tests.unit.job_world import INSTALLATION, START, World, artifact, verified, version
 
 HASH_MISMATCH = {"name": "fp32", "verified": False, "reason": "HashMismatch", "message": "its sha256 is ab12"}
 UNREACHABLE = {"name": "fp32", "verified": False, "reason": "Unreachable", "message": "connection refused"}
@@ -51,6 +52,10 @@ def test_artifacts_are_verified_once_and_never_again(world: World) -> None:
         {"name": "fp32", "verified": True, "sizeBytes": 1000, "verifiedAt": "2026-11-21T06:00:00Z"}
     ]
     assert world.reasons == ["Verified"]
+    assert world.status["history"] == [
+        {"stage": "Registered", "since": "2026-11-21T06:00:00Z"},
+        {"stage": "Verified", "since": "2026-11-21T06:00:00Z"},
+    ]
     # The finished Job is cleaned away by its time to live; that is no reason to hash again.
     world.delete_job("verify-m-1-0-0-1")
     assert world.wait(86_400) == 0
@@ -238,7 +243,7 @@ def test_an_alias_means_the_highest_version_that_claims_it(
         body = version(number, aliases=["champion"] if claims else [])
         return ModelVersionSpec.model_validate(body["spec"])
 
-    settled = aliases.settle(spec(mine), [spec(number, claims) for number, claims in others])
+    settled = aliases.settle(spec(mine), [aliases.Sibling(spec(number, claims)) for number, claims in others])
     assert (settled.effective, dict(settled.lost)) == (effective, lost)
 
 
@@ -248,9 +253,52 @@ def test_the_loser_of_an_alias_says_so() -> None:
     assert world.status["aliases"] == ["champion", "nightly"]
     world.put(version("1.1.0", aliases=["champion"]))
     world.settle()
+    assert world.status["aliases"] == ["champion", "nightly"]
+    world.put(version("1.1.0", aliases=["champion"]) | {"status": {"aliases": ["champion"]}})
+    world.settle()
     assert world.status["aliases"] == ["nightly"]
     assert "alias champion is in effect on 1.1.0" in world.condition("Ready")["message"]
     assert "AliasLost" in world.reasons
+
+
+@pytest.mark.parametrize(
+    ("claims", "shown", "rival_claims", "rival_shows", "effective"),
+    [
+        (True, True, True, False, ("champion",)),
+        (True, True, True, True, ()),
+        (True, False, True, False, ()),
+        (False, True, True, False, ("champion",)),
+        (False, True, True, True, ()),
+        (False, True, False, False, ()),
+        (False, False, True, False, ()),
+    ],
+    ids=["handing over", "handed over", "never had it", "given up, not taken", "given up, taken", "dropped", "foreign"],
+)
+def test_an_alias_is_shown_until_the_next_version_shows_it(
+    claims: bool, shown: bool, rival_claims: bool, rival_shows: bool, effective: tuple[str, ...]
+) -> None:
+    def spec(number: str, claims: bool) -> ModelVersionSpec:
+        return ModelVersionSpec.model_validate(version(number, aliases=["champion"] if claims else [])["spec"])
+
+    rival = aliases.Sibling(spec("1.1.0", rival_claims), ("champion",) if rival_shows else ())
+    settled = aliases.settle(spec("1.0.0", claims), [rival], ("champion",) if shown else ())
+    assert settled.effective == effective
+
+
+def test_the_history_grows_by_each_stage_and_is_capped() -> None:
+    entries: list[dict[str, Any]] = []
+    now = START
+    users = [stage.Use(f"line-{index}", "Canary") for index in range(7)]
+    for _ in range(40):
+        entries = stage.history(entries, "Gray", users, now)
+        entries = stage.history(entries, "Gray", users, now + timedelta(hours=1))
+        entries = stage.history(entries, "Verified", [], now + timedelta(hours=2))
+        now += timedelta(days=1)
+    assert len(entries) == 50
+    assert [entry["stage"] for entry in entries[-2:]] == ["Gray", "Verified"]
+    assert entries[-2]["since"] == conditions.timestamp(now - timedelta(days=1))
+    assert entries[-2]["usedBy"] == ["line-0", "line-1", "line-2", "line-3", "line-4"]
+    assert entries[-1]["since"] == conditions.timestamp(now - timedelta(days=1) + timedelta(hours=2))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,17 @@ class Verification(Contract):
     """When it began."""
 
 
+class StageEntry(Contract):
+    """The beginning of a stage."""
+
+    stage: Stage
+    """The stage."""
+    since: common.Timestamp
+    """When it was entered; it lasted until the next entry's."""
+    used_by: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=5)] = Field(default_factory=list)
+    """EdgeDeployments that used the version when the stage was entered, five at most."""
+
+
 class ModelVersionStatus(Contract):
     """What was found out about the version, and who uses it."""
 
@@ -56,8 +67,10 @@ class ModelVersionStatus(Contract):
     """Digest of the version's identity: model, version, artifacts' digests and needs, lineage, metrics."""
     stage: Stage | None = None
     """Derived from use: Registered, Verified, Gray (being rolled out), Online (serves) or Retired."""
-    aliases: Annotated[list[common.ShortName], Field(max_length=8)] = Field(default_factory=list)
-    """Aliases in effect, ties settled."""
+    history: Annotated[list[StageEntry], Field(max_length=50)] = Field(default_factory=list)
+    """The stages so far, oldest first; of more than 50 the oldest are dropped."""
+    aliases: Annotated[list[common.ShortName], Field(max_length=16)] = Field(default_factory=list)
+    """Aliases in effect, ties settled. One that moves stays here until the version that has it next shows it."""
     used_by: Annotated[list[Use], Field(max_length=100)] = Field(default_factory=list)
     """Objects that use this version."""
     artifacts: Annotated[list[ArtifactStatus], Field(max_length=16)] = Field(default_factory=list)

@@ -25,7 +25,7 @@ class Observed:
     """What Events say about why nothing runs."""
     deployments: Sequence[RawObject] = ()
     """The EdgeDeployments of the namespace."""
-    siblings: Sequence[ModelVersionSpec] = ()
+    siblings: Sequence[aliases.Sibling] = ()
     """The other versions of the model."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """What the API server would not take, by name."""
@@ -63,13 +63,15 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
     before = obj.get("status") or {}
     progress = _verify(obj, spec, observed, installation, now)
     used_by = stage.uses(obj["metadata"]["name"], observed.deployments)
-    settled = aliases.settle(spec, observed.siblings)
+    settled = aliases.settle(spec, observed.siblings, before.get("aliases") or ())
+    current = stage.stage(verified=progress.verified.status == "True", used_by=used_by, before=before.get("stage"))
     stated = [progress.verified, *_summary(progress, settled)]
     status = {
         "observedGeneration": obj["metadata"]["generation"],
         "snapshotHash": snapshot.snapshot_hash(spec),
         "aliases": list(settled.effective),
-        "stage": stage.stage(verified=progress.verified.status == "True", used_by=used_by, before=before.get("stage")),
+        "stage": current,
+        "history": stage.history(before.get("history") or (), current, used_by, now),
         "usedBy": [use.status() for use in used_by[: stage.LISTED]],
         "artifacts": progress.artifacts,
         "verification": {"attempt": progress.attempt, "lastAttemptTime": progress.last_attempt_time},

@@ -1,14 +1,23 @@
-"""The stage of a ModelVersion: derived from who uses it, never typed in."""
+"""The stage of a ModelVersion: derived from who uses it, never typed in; and the history of its stages."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal
+
+from modelfleet.plan import conditions
 
 Role = Literal["Stable", "Canary"]
 Stage = Literal["Registered", "Verified", "Gray", "Online", "Retired"]
 
 LISTED: Final = 100
 """Uses listed in a status at most; the stage is derived from all."""
+
+REMEMBERED: Final = 50
+"""Entries of a history at most; the oldest are dropped."""
+
+NAMED: Final = 5
+"""Users named in an entry of a history at most."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,6 +60,17 @@ def stage(*, verified: bool, used_by: Iterable[Use], before: str | None) -> Stag
     if "Canary" in roles:
         return "Gray"
     return "Retired" if before in ("Online", "Retired") else "Verified"
+
+
+def history(
+    before: Sequence[Mapping[str, Any]], current: Stage, used_by: Iterable[Use], now: datetime
+) -> list[dict[str, Any]]:
+    """The stages so far: ``before``, and an entry more where ``current`` is another one than the last."""
+    entries = [dict(entry) for entry in before]
+    if not entries or entries[-1]["stage"] != current:
+        users = [use.name for use in used_by][:NAMED]
+        entries.append({"stage": current, "since": conditions.timestamp(now), "usedBy": users or None})
+    return entries[-REMEMBERED:]
 
 
 def _serves(revision: Mapping[str, Any] | None, version: str) -> bool:

@@ -1,10 +1,13 @@
 """Reconciling a ModelVersion: gather what its plan needs, and plan."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+
+from pydantic import ValidationError
 
 from modelfleet.api import names
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import job_state, model_version, verification
+from modelfleet.plan import aliases, job_state, model_version, verification
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.reconcile import jobs
 from modelfleet.reconcile.context import Context, Key
@@ -26,14 +29,9 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
 
 async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
     view, namespace, name = context.view, obj["metadata"]["namespace"], obj["metadata"]["name"]
-    siblings = [
-        ModelVersionSpec.model_validate(other["spec"])
-        for other in view.list("ModelVersion", namespace)
-        if other["spec"]["model"] == obj["spec"]["model"] and other["metadata"]["name"] != name
-    ]
     observed = model_version.Observed(
         deployments=view.list("EdgeDeployment", namespace),
-        siblings=siblings,
+        siblings=list(_siblings(obj, view.list("ModelVersion", namespace))),
     )
     attempt = model_version.latest_attempt(obj)
     if attempt == 0 or model_version.is_settled(obj):
@@ -46,3 +44,22 @@ async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
     if job_state.ending(job) is not None and not verification.has_report(pods):
         pods = await jobs.fresh_pods(context, job)
     return replace(observed, job=job, pods=pods, trouble=await jobs.trouble(context, job, pods))
+
+
+def _siblings(obj: RawObject, versions: Iterable[RawObject]) -> Iterator[aliases.Sibling]:
+    """The other versions of the model.
+
+    One that this contract does not take (it was stored under an older one) or that is on its way out claims nothing:
+    it must not keep the others from being reconciled.
+    """
+    for other in versions:
+        metadata = other["metadata"]
+        if metadata["name"] == obj["metadata"]["name"] or metadata.get("deletionTimestamp"):
+            continue
+        if other["spec"].get("model") != obj["spec"]["model"]:
+            continue
+        try:
+            spec = ModelVersionSpec.model_validate(other["spec"])
+        except ValidationError:
+            continue
+        yield aliases.Sibling(spec, (other.get("status") or {}).get("aliases") or ())

@@ -77,11 +77,12 @@ def _of_model_version(view: View, before: RawObject | None, after: RawObject | N
 
 
 def _alias_facts(obj: RawObject | None) -> Any:
-    """What decides which version of a model an alias means."""
+    """What decides which version of a model an alias means, and whether it has been handed over."""
     if obj is None:
         return None
     spec = obj["spec"]
-    return spec.get("aliases"), spec.get("deprecated"), spec.get("version"), obj["metadata"].get("deletionTimestamp")
+    shown = (obj.get("status") or {}).get("aliases")
+    return spec.get("aliases"), shown, spec.get("version"), obj["metadata"].get("deletionTimestamp")
 
 
 def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> Iterator[Key]:

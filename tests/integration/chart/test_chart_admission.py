@@ -9,6 +9,7 @@ import pytest
 
 from e2e.kubectl import Kubectl, KubectlError
 from tests import contract
+from tests.integration.training.conftest import model_version
 
 LABEL = "node.modelfleet.dev/0123456789ab"
 PLANT_ENGINEER = "engineer@plant.example"
@@ -290,6 +291,37 @@ class TestTheOperatorsChildren:
 
     def test_other_people_are_not_held_to_it(self, chart_kubectl: Kubectl) -> None:
         create(chart_kubectl, changed(child("Job"), "spec.template.spec.hostNetwork", True))
+
+
+class TestVersionsInUse:
+    @pytest.fixture
+    def used(self, chart_kubectl: Kubectl) -> Iterator[Kubectl]:
+        """A namespace with the version ``m-1-0-0``, which six EdgeDeployments use."""
+        space = chart_kubectl.within("in-use")
+        chart_kubectl("create", "namespace", "in-use")
+        space.apply(model_version())
+        users = [{"kind": "EdgeDeployment", "name": f"line-{index}", "role": "Stable"} for index in range(6)]
+        patch = json.dumps({"status": {"usedBy": users}})
+        space("patch", "mv", "m-1-0-0", "--subresource=status", "--type=merge", f"--patch={patch}")
+        yield space
+        chart_kubectl("delete", "namespace", "in-use", "--ignore-not-found", "--timeout=120s")
+
+    def test_are_not_deleted_by_accident(self, used: Kubectl) -> None:
+        for words in (["m-1-0-0"], ["--all"]):
+            with pytest.raises(
+                KubectlError, match=r"m-1-0-0 is used by EdgeDeployment line-0, .* and others: let them"
+            ):
+                used("delete", "mv", *words)
+        used("annotate", "mv", "m-1-0-0", "modelfleet.dev/allow-deletion=true")
+        used("delete", "mv", "m-1-0-0")
+
+    def test_go_when_nothing_uses_them(self, used: Kubectl) -> None:
+        used("patch", "mv", "m-1-0-0", "--subresource=status", "--type=merge", '--patch={"status": {"usedBy": null}}')
+        used("delete", "mv", "m-1-0-0")
+
+    def test_go_with_their_namespace(self, used: Kubectl, chart_kubectl: Kubectl) -> None:
+        chart_kubectl("delete", "namespace", "in-use", "--timeout=120s")
+        assert chart_kubectl.get("namespace", "in-use") is None
 
 
 def test_every_expression_passes_the_type_check(chart_kubectl: Kubectl) -> None:

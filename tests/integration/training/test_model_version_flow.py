@@ -1,7 +1,10 @@
 """ModelVersions against a real Job controller: verification, and who uses a version."""
 
 import json
+import subprocess
+from pathlib import Path
 
+from e2e.cluster.commands import wait_until
 from e2e.kubectl import condition, is_true
 from tests.integration.training.conftest import Bench, artifact, found, model_version
 
@@ -96,3 +99,47 @@ def test_the_stage_follows_the_deployments_that_use_it(bench: Bench) -> None:
     bench.kubectl("delete", "edgedeployment", "line")
     retired = bench.until("modelversion", "m-1-0-0", lambda each: each["status"].get("stage") == "Retired")
     assert not retired["status"].get("usedBy")
+    history = retired["status"]["history"]
+    assert [entry["stage"] for entry in history] == ["Registered", "Verified", "Gray", "Online", "Retired"]
+    assert [entry.get("usedBy") for entry in history] == [None, None, ["line"], ["line"], None]
+    assert [entry["since"] for entry in history] == sorted(entry["since"] for entry in history)
+
+
+def test_an_alias_that_moves_is_never_on_no_version(bench: Bench, tmp_path: Path) -> None:
+    """Both ways, as whoever watches the statuses sees it: the writes in the order the API server took them."""
+
+    def shows(name: str, *aliases: str) -> None:
+        bench.until("modelversion", name, lambda each: each.get("status", {}).get("aliases", []) == list(aliases))
+
+    bench.kubectl.apply(model_version(aliases=["champion"]))
+    shows("m-1-0-0", "champion")
+    columns = "custom-columns=NAME:.metadata.name,CLAIMS:.spec.aliases[*],SHOWS:.status.aliases[*]"
+    seen = tmp_path / "seen"
+    with seen.open("wb") as log:
+        watch = subprocess.Popen(
+            bench.kubectl.command("get", "mv", "--watch", "--no-headers", "-o", columns), stdout=log
+        )
+    try:
+        wait_until(lambda: bool(seen.read_text()), "the watch to begin", 60)
+        bench.kubectl.apply(model_version(version="1.10.0", aliases=["champion"]))
+        shows("m-1-10-0", "champion")
+        shows("m-1-0-0")
+        bench.kubectl.apply(model_version(version="1.10.0", aliases=[]))
+        shows("m-1-0-0", "champion")
+        shows("m-1-10-0")
+        bench.kubectl("label", "mv", "m-1-0-0", "the=end")
+        wait_until(
+            lambda: seen.read_text().splitlines()[-1].split() == ["m-1-0-0", "champion", "champion"], "the end", 60
+        )
+    finally:
+        watch.kill()
+        watch.wait()
+    shown: dict[str, str] = {}
+    moments = []
+    for line in seen.read_text().splitlines():
+        name, _, alias = line.split()
+        shown[name] = alias
+        moment = sorted(each for each, alias in shown.items() if alias == "champion")
+        moments += [moment] if [moment] != moments[-1:] else []
+    both = ["m-1-0-0", "m-1-10-0"]
+    assert moments == [["m-1-0-0"], both, ["m-1-10-0"], both, ["m-1-0-0"]]
