@@ -129,6 +129,7 @@ def training_job() -> Document:
             "backoffLimit": 3,
             "activeDeadlineSeconds": 86400,
             "ttlSecondsAfterFinished": 604800,
+            "managedBy": "modelfleet.dev/training-job",
             "checkpoint": {"volumeClaimName": "ckpt", "path": "/checkpoints", "intervalSeconds": 600, "keep": 3},
             "failurePolicy": {
                 "rules": [

@@ -48,6 +48,7 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.output": REMOVED}, "spec.output"),
     Refusal("TrainingJob", {"spec.checkpoint.volumeClaimName": REMOVED}, "spec.checkpoint.volumeClaimName"),
     Refusal("TrainingJob", {"spec.ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished"),
+    Refusal("TrainingJob", {"spec.managedBy": "somebody"}, "spec.managedBy"),
     Refusal("TrainingJob", {"spec.checkpoint.keep": 0}, "spec.checkpoint.keep"),
     Refusal("TrainingJob", {"spec.checkpoint.path": "checkpoints"}, "spec.checkpoint.path"),
     Refusal("TrainingJob", {"spec.failurePolicy.rules": []}, "spec.failurePolicy.rules"),

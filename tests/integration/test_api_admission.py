@@ -32,6 +32,7 @@ IMMUTABLE: tuple[tuple[str, str, Any], ...] = (
     ("TrainingJob", "spec.imagePullSecrets", REMOVED),
     ("TrainingJob", "spec.backoffLimit", 4),
     ("TrainingJob", "spec.failurePolicy", REMOVED),
+    ("TrainingJob", "spec.managedBy", "kueue.x-k8s.io/multikueue"),
     ("TrainingJob", "spec.checkpoint.path", "/elsewhere"),
     ("TrainingJob", "spec.activeDeadlineSeconds", REMOVED),
     ("TrainingJob", "spec.gate", REMOVED),

@@ -207,6 +207,7 @@ class TrainingJobSpec(Contract):
             "activeDeadlineSeconds",
             "failurePolicy",
             "checkpoint",
+            "managedBy",
             "gate",
             "output",
             remedy="create a new TrainingJob instead; only suspend and ttlSecondsAfterFinished may change",
@@ -247,6 +248,9 @@ class TrainingJobSpec(Contract):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """Seconds after its end until the job is deleted with its Jobs and pods; absent: never. Where Argo CD, Flux, Helm
     or an owner keeps it in being and would create it again, only its Jobs and pods go."""
+    managed_by: Literal["modelfleet.dev/training-job", "kueue.x-k8s.io/multikueue"] | None = None
+    """Who runs the job: modelfleet in this cluster (the default), or MultiKueue in another one; modelfleet then leaves
+    the job and its status alone here."""
     gate: Annotated[list[GateRule], Field(max_length=16)] = Field(default_factory=list)
     """Thresholds; all must hold, or no ModelVersion is registered."""
     output: Output

@@ -84,4 +84,4 @@ class TrainingJobStatus(Contract):
     model_version: Annotated[str, Field(max_length=63)] | None = None
     """ModelVersion that was registered."""
     conditions: common.Conditions = Field(default_factory=list)
-    """Complete, Failed, Suspended, PodsReady, Ready, Reconciling, Stalled."""
+    """Complete, Failed, Suspended, PodsReady, Admitted (where there is a queue), Ready, Reconciling, Stalled."""

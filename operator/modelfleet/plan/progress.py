@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, gang, job_state, rendezvous, step_job, steps
+from modelfleet.plan import backoff, conditions, gang, job_state, queueing, rendezvous, step_job, steps
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
@@ -62,6 +62,8 @@ class Progress:
     """A step cannot be started until somebody changes something outside of the job."""
     trouble: job_state.Trouble | None = None
     """Why a pod does not run."""
+    held_back: Halt | None = None
+    """A step's Job is there and may not have pods yet."""
     pods_ready: int = 0
     pods_wanted: int = 0
     due: list[float] = field(default_factory=list)
@@ -117,6 +119,8 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
 
 
 def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, progress: Progress) -> StepStatus:
+    if running.held_back:
+        return _held_back(step, attempt, job_name, running.held_back, progress)
     progress.pods_ready += running.ready
     progress.pods_wanted += running.wanted
     if running.ready < running.wanted:
@@ -130,6 +134,14 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
             running.trouble.reason, f"step {step.name}: {running.trouble.message}"
         )
     return _status(step, "Running", attempt, job_name, message)
+
+
+def _held_back(step: Step, attempt: int, job_name: str, why: str, progress: Progress) -> StepStatus:
+    """Pods it had are gone, without its being anybody's failure; with the same Job it keeps its place in the queue."""
+    if progress.known[step.name]["phase"] == "Running":
+        progress.notes.append(Note("Normal", "Preempted", f"step {step.name} was stopped: {why}"))
+    progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
+    return _status(step, "Pending", attempt, job_name, why)
 
 
 def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progress) -> StepStatus:
@@ -229,7 +241,10 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
     progress.create.append(job)
     progress.due.append(job_state.QUIET_SECONDS + 1.0)
     progress.notes.append(Note("Normal", "StepStarted", f"step {step.name} started: Job {name}"))
-    return _status(step, "Running", attempt, name)
+    why = queueing.held_back(job)
+    if why:
+        progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
+    return _status(step, "Pending" if why else "Running", attempt, name, why)
 
 
 def _inputs(step: Step, progress: Progress) -> dict[str, wire.StepInput]:

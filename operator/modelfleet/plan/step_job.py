@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from modelfleet.api import names, wire
 from modelfleet.api.training_job import DatasetInitializer, Step, TrainingJobSpec
-from modelfleet.plan import job_state, naming, pods, rendezvous
+from modelfleet.plan import job_state, naming, pods, queueing, rendezvous
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
@@ -57,7 +57,7 @@ def job(
         "metadata": {
             "name": rendezvous.job_name(metadata["name"], step.name, attempt),
             "namespace": metadata["namespace"],
-            "labels": labels,
+            "labels": labels | queueing.labels(obj),
             "ownerReferences": [naming.owner_reference(obj)],
         },
         "spec": {
@@ -65,6 +65,7 @@ def job(
             "completions": nodes,
             "parallelism": nodes,
             "backoffLimit": 0,
+            **({"suspend": True} if queueing.queue(obj) else {}),
             "podFailurePolicy": {"rules": _failure_rules(step.name)},
             "template": template,
         },

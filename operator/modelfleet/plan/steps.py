@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import StepResultsStatus
 from modelfleet.api.training_policy import FailureRule
-from modelfleet.plan import gang, gate, job_state, step_job, unreachable
+from modelfleet.plan import gang, gate, job_state, queueing, step_job, unreachable
 from modelfleet.plan.outcome import RawObject
 
 _FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
@@ -39,6 +39,8 @@ class Running:
     wanted: int
     decided_in: float | None = None
     """Seconds until it may be given up for a node that is out of reach."""
+    held_back: str = ""
+    """Who keeps it from having pods, in words."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def look(step: str, attempt: Attempt, now: datetime, rules: Sequence[FailureRule
 def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | Over:
     if where := unreachable.lost(attempt.pods, attempt.nodes, now):
         return Over("Lost", "NodeLost", where, None)
-    if half := gang.stuck_halfway(attempt.pods, wanted, now):
+    if attempt.job is not None and (held_back := queueing.held_back(attempt.job)):
+        return Running(None, 0, wanted, held_back=held_back)
+    queued = attempt.job is not None and queueing.queue(attempt.job)
+    if not queued and (half := gang.stuck_halfway(attempt.pods, wanted, now)):
         return Over("Lost", "GangIncomplete", half, now)
     return Running(
         job_state.trouble(attempt.pods) or attempt.trouble,

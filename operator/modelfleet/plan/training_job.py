@@ -19,12 +19,14 @@ from modelfleet.plan import (
     dag,
     gate,
     progress,
+    queueing,
     registration,
     rendezvous,
     steps,
     training_status,
     unreachable,
 )
+from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.plan.progress import Halt, Progress
@@ -117,7 +119,8 @@ def _run(
 ) -> Outcome:
     """Steps are running, or wait for something."""
     before = obj.get("status") or {}
-    begun = bool(made.create) or progress.is_begun({"steps": statuses})
+    running = any(each["phase"] == "Running" for each in statuses)
+    begun = running or (made.held_back is None and progress.is_begun({"steps": statuses}))
     report = Report(
         "Running" if begun else "Pending",
         *_reason(made, statuses, begun=begun),
@@ -127,7 +130,8 @@ def _run(
         trouble=made.trouble,
         pods_ready=made.pods_ready,
         pods_wanted=made.pods_wanted,
-        start_time=before.get("startTime") or (conditions.timestamp(now) if made.create else None),
+        start_time=before.get("startTime") or (conditions.timestamp(now) if running else None),
+        admitted=_admitted(obj, made, running=running),
     )
     due = [*made.due, *([backoff.seconds_until(deadline, now)] if deadline is not None else [])]
     return Outcome(
@@ -260,10 +264,21 @@ def _reason(made: Progress, statuses: Sequence[Mapping[str, Any]], *, begun: boo
     if made.trouble is not None:
         return made.trouble.reason, made.trouble.message
     running = [step["name"] for step in statuses if step["phase"] == "Running"]
+    if made.held_back is not None:
+        return made.held_back.reason, made.held_back.message
     if running:
         return "StepsRunning", f"running: {', '.join(running)}"
     waiting = next((step["message"] for step in statuses if step["phase"] == "Pending" and step.get("message")), "")
     return "Restarting" if begun else "Pending", waiting
+
+
+def _admitted(obj: RawObject, made: Progress, *, running: bool) -> Condition | None:
+    """What the queue said; a job without a queue has no such condition."""
+    if not queueing.queue(obj):
+        return None
+    if made.held_back is not None:
+        return Condition("Admitted", "False", "Queued", made.held_back.message)
+    return Condition("Admitted", "True" if running else "False", "Admitted" if running else "NoPods")
 
 
 def _trouble_notes(before: Mapping[str, Any], report: Report) -> list[Note]:

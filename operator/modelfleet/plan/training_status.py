@@ -38,6 +38,8 @@ class Report:
     pods_ready: int = 0
     pods_wanted: int = 0
     start_time: str | None = None
+    admitted: Condition | None = None
+    """What the queue said, for a job that is in one."""
 
 
 def status(obj: RawObject, report: Report, now: datetime) -> dict[str, Any]:
@@ -66,6 +68,8 @@ def _conditions(report: Report) -> Iterator[Condition]:
     yield _condition("Failed", phase == "Failed", report)
     yield _condition("Suspended", phase == "Suspended", report)
     yield _pods_ready(report)
+    if report.admitted is not None:
+        yield report.admitted
     ready: Literal["True", "False"] = "True" if phase == "Succeeded" else "False"
     yield Condition("Ready", ready, report.reason, report.message)
     yield _condition("Reconciling", busy, report)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from modelfleet.api import names
-from modelfleet.plan import gate, job_state, progress, steps, training_job
+from modelfleet.plan import gate, job_state, progress, queueing, steps, training_job
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training_status import FINISHED
 from modelfleet.reconcile import jobs
@@ -13,7 +13,7 @@ from modelfleet.reconcile.context import Context, Key
 async def reconcile(key: Key, context: Context) -> Outcome | None:
     """The writes that bring the TrainingJob on; ``None`` when it is gone or going."""
     obj = context.view.get(key.kind, key.namespace, key.name)
-    if obj is None or obj["metadata"].get("deletionTimestamp"):
+    if obj is None or obj["metadata"].get("deletionTimestamp") or not queueing.is_ours(obj):
         return None
     observed = await _gather(obj, context)
     outcome = training_job.plan(obj, observed, context.installation, context.now())
@@ -62,6 +62,8 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
     mine = job_state.pods_of(job, pods)
     if steps.needs_fresh_pods(step, steps.Attempt(job, mine)):
         mine = await jobs.fresh_pods(context, job)
+    if queueing.held_back(job):
+        return steps.Attempt(job, mine)
     return steps.Attempt(job, mine, await jobs.trouble(context, job, mine), jobs.nodes_of(context, mine))
 
 
