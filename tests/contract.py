@@ -214,9 +214,28 @@ def edge_deployment() -> Document:
                 "progressDeadlineSeconds": 1800,
                 "offlineAfterSeconds": 300,
             },
+            "traffic": {
+                "provider": "Istio",
+                "hosts": ["defect-detector.vision.svc.cluster.local"],
+                "gateways": ["istio-system/ingress"],
+                "pools": ["lab-x86"],
+                "mtls": "Strict",
+            },
             "paused": False,
         },
     )
+
+
+def routed_by_gateway() -> Document:
+    """An EdgeDeployment whose requests are routed by the Gateway API."""
+    parent = {"name": "edge-gateway", "namespace": "infra", "sectionName": "http", "port": 80}
+    traffic = {"provider": "GatewayAPI", "hosts": ["defect.example"], "parentRefs": [parent]}
+    return edited(edge_deployment(), {"spec.traffic": traffic})
+
+
+def routed_by_reference() -> Document:
+    """An EdgeDeployment that adds to a route of the user's."""
+    return edited(edge_deployment(), {"spec.traffic": {"provider": "GatewayAPI", "routeRef": {"name": "users-own"}}})
 
 
 def valid() -> dict[str, Document]:
@@ -226,6 +245,8 @@ def valid() -> dict[str, Document]:
         "TrainingJob": training_job(),
         "TrainingJob-short": short_training_job(),
         "EdgeDeployment": edge_deployment(),
+        "EdgeDeployment-gateway": routed_by_gateway(),
+        "EdgeDeployment-route": routed_by_reference(),
         "EdgeDeployment-least": _document(
             "EdgeDeployment",
             "least",

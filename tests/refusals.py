@@ -251,4 +251,68 @@ RULES = (
         "spec.serving.env[0].name",
         "names that begin with MODELFLEET_ are the operator's",
     ),
+    Refusal("EdgeDeployment", {"spec.traffic.hosts": []}, "spec.traffic.hosts", "hosts must name at least one host"),
+    Refusal(
+        "EdgeDeployment-gateway",
+        {"spec.traffic.parentRefs": []},
+        "spec.traffic",
+        "provider: GatewayAPI needs either parentRefs",
+    ),
+    Refusal(
+        "EdgeDeployment-gateway",
+        {"spec.traffic.routeRef": {"name": "users-own"}, "spec.traffic.hosts": REMOVED},
+        "spec.traffic",
+        "provider: GatewayAPI needs either parentRefs",
+    ),
+    Refusal(
+        "EdgeDeployment-gateway",
+        {"spec.traffic.gateways": ["istio-system/ingress"]},
+        "spec.traffic.gateways",
+        "gateways needs provider: Istio",
+    ),
+    Refusal(
+        "EdgeDeployment-gateway", {"spec.traffic.mtls": "Strict"}, "spec.traffic.mtls", "mtls needs provider: Istio"
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.traffic.parentRefs": [{"name": "edge-gateway"}]},
+        "spec.traffic.parentRefs",
+        "parentRefs needs provider: GatewayAPI",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.traffic.routeRef": {"name": "users-own"}, "spec.traffic.hosts": ["defect.example"]},
+        "spec.traffic.routeRef",
+        "routeRef needs provider: GatewayAPI",
+    ),
+    Refusal(
+        "EdgeDeployment-route",
+        {"spec.traffic.hosts": ["defect.example"]},
+        "spec.traffic.hosts",
+        "hosts are those of the route that routeRef names",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.pools.1.placement": "EveryNode", "spec.pools.1.replicas": REMOVED, "spec.traffic.pools": REMOVED},
+        "spec.traffic",
+        "traffic needs a pool with placement: Replicas",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.traffic.pools": ["gateways-arm"]},
+        "spec.traffic.pools",
+        "traffic.pools must be names of pools with placement: Replicas",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {
+            "spec.pools": [
+                {"name": name, "nodeSelector": {"pool": name}, "placement": "Replicas"} for name in ("a", "b", "c")
+            ],
+            "spec.strategy.waves": [],
+            "spec.traffic.pools": ["a", "b"],
+        },
+        "spec.traffic.pools",
+        "traffic.pools must be one pool, or all pools with placement: Replicas",
+    ),
 )

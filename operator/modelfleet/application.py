@@ -20,6 +20,7 @@ from modelfleet.cluster.kinds import KINDS, OWN_KINDS
 from modelfleet.cluster.lease import Lease, Timing
 from modelfleet.cluster.sync import Synchronizer
 from modelfleet.cluster.view import View
+from modelfleet.handlers.routing_watch import RoutingWatch
 from modelfleet.handlers.watch import WatchThread
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.probes import ProbeServer
@@ -68,6 +69,9 @@ class Application:
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         self._view.listen(self._changed)
         self._watch = WatchThread(self._observed)
+        self._routing = RoutingWatch(
+            self._connection, self._view, self._sync, self._observed, chosen.traffic.kinds(), self._routing_changed
+        )
         self._probes = ProbeServer(
             chosen.http_host, chosen.http_port, self._unhealthy, self._unready, self._metrics.registry
         )
@@ -102,6 +106,8 @@ class Application:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._check_schemas())
             await self._fill()
+            await self._routing.look()
+            group.create_task(self._routing.run())
             group.create_task(self._sync.run())
             group.create_task(self._lead())
 
@@ -204,6 +210,11 @@ class Application:
     def _changed(self, before: RawObject | None, after: RawObject | None) -> None:
         if self._queue is not None:
             for key in routing.keys(self._view, before, after):
+                self._queue.add(key)
+
+    def _routing_changed(self) -> None:
+        if self._queue is not None:
+            for key in routing.routed(self._view):
                 self._queue.add(key)
 
     def _count_note(self, kind: str, note: Note) -> None:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from modelfleet.plan import traffic
 from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool
 
 PATH_ENV: Final = "MODELFLEET_CONFIG"
@@ -48,6 +49,22 @@ class LeaseSetting(_Setting):
         return self
 
 
+class TrafficSetting(_Setting):
+    """Whose routing objects the operator has rights on; the chart sets both alike."""
+
+    istio: bool = True
+    gateway_api: Annotated[bool, Field(alias="gatewayAPI")] = True
+
+    def providers(self) -> frozenset[str]:
+        """By the names that an EdgeDeployment gives in ``traffic.provider``."""
+        chosen = {"Istio": self.istio, "GatewayAPI": self.gateway_api}
+        return frozenset(name for name, enabled in chosen.items() if enabled)
+
+    def kinds(self) -> list[str]:
+        """The kinds of their objects."""
+        return [kind for provider in sorted(self.providers()) for kind in traffic.KINDS[provider]]
+
+
 class Settings(_Setting):
     """Everything that can be set; the file's keys are these names in camelCase."""
 
@@ -68,6 +85,7 @@ class Settings(_Setting):
     sweep_interval_seconds: Seconds = 300.0
     """Time between the two looks that must agree before a node label without an owner is taken off."""
     lease: LeaseSetting = LeaseSetting()
+    traffic: TrafficSetting = TrafficSetting()
     http_host: str = "0.0.0.0"  # noqa: S104 (probes and Prometheus come from outside the pod)
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Probes and metrics; 0 picks a free port."""
@@ -77,7 +95,14 @@ class Settings(_Setting):
     def installation(self) -> Installation:
         """What plans need to know of it."""
         pools = {name: NodePool(pool.node_selector, tuple(pool.tolerations)) for name, pool in self.node_pools.items()}
-        return Installation(self.installation_name, self.namespace, self.runtime_image, self.image_pull_policy, pools)
+        return Installation(
+            self.installation_name,
+            self.namespace,
+            self.runtime_image,
+            self.image_pull_policy,
+            pools,
+            traffic_providers=self.traffic.providers(),
+        )
 
 
 def load(path: str | None = None) -> Settings:

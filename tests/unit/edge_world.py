@@ -108,6 +108,10 @@ class World:
         self.behaviour: Behaviour = healthy
         self.notes: list[Note] = []
         self.label_writes = 0
+        self.served: set[str] = set()
+        """Kinds that route requests and are installed."""
+        self.foreign: list[Object] = []
+        """Other people's routes."""
         self.taken: set[str] = set()
         """Names of Services that are somebody else's."""
         self._numbers = itertools.count()
@@ -153,6 +157,10 @@ class World:
             daemon_sets=self.kind("DaemonSet"),
             deployments=self.kind("Deployment"),
             services=self.kind("Service"),
+            routes={
+                kind: [*self.kind(kind), *(each for each in self.foreign if each["kind"] == kind)]
+                for kind in self.served
+            },
             pods=self.kind("Pod"),
             nodes=list(self.nodes.values()),
             taken=self.taken,

@@ -42,6 +42,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "runtimeImage" (include "modelfleet.image" (dict "image" .Values.runtime.image "root" .))
   "imagePullPolicy" .Values.runtime.image.pullPolicy
   "nodePools" .Values.nodePools
+  "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled)
   "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
   "workers" $operator.workers
   "resyncSeconds" $operator.resyncSeconds

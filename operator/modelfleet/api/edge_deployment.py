@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from modelfleet.api import common, duration, pod
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
 from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, short_dns_name
+from modelfleet.api.traffic import Traffic
 
 Placement = Literal["EveryNode", "Replicas"]
 MountPath = Annotated[
@@ -161,6 +162,22 @@ def _waves_name_pools(self: Any) -> bool:
     return all(pool in names for wave in self.strategy.waves for pool in wave.pools)
 
 
+def _replicas_pools(self: Any) -> set[str]:
+    return {pool.name for pool in self.pools if pool.placement == "Replicas"}
+
+
+def _routes_to_replicas(self: Any) -> bool:
+    return self.traffic is None or self.traffic.provider == "None" or len(_replicas_pools(self)) > 0
+
+
+def _routed_pools_are_replicas(self: Any) -> bool:
+    return self.traffic is None or set(self.traffic.pools) <= _replicas_pools(self)
+
+
+def _routes_to_one_or_all(self: Any) -> bool:
+    return self.traffic is None or len(self.traffic.pools) <= 1 or set(self.traffic.pools) >= _replicas_pools(self)
+
+
 class EdgeDeploymentSpec(Contract):
     """What is served where, and how the fleet gets there."""
 
@@ -171,6 +188,28 @@ class EdgeDeploymentSpec(Contract):
             "strategy.waves[].pools must be names of pools of this deployment",
             _waves_name_pools,
             field="strategy.waves",
+        ),
+        Rule(
+            "!has(self.traffic) || self.traffic.provider == 'None' ||"
+            " self.pools.exists(pool, pool.placement == 'Replicas')",
+            "traffic needs a pool with placement: Replicas: requests are routed to replicas, a gateway serves its own",
+            _routes_to_replicas,
+            field="traffic",
+        ),
+        Rule(
+            "!has(self.traffic) || !has(self.traffic.pools) || self.traffic.pools.all(name,"
+            " self.pools.exists(pool, pool.name == name && pool.placement == 'Replicas'))",
+            "traffic.pools must be names of pools with placement: Replicas",
+            _routed_pools_are_replicas,
+            field="traffic.pools",
+        ),
+        Rule(
+            "!has(self.traffic) || !has(self.traffic.pools) || size(self.traffic.pools) == 1 ||"
+            " self.pools.all(pool, pool.placement != 'Replicas' || pool.name in self.traffic.pools)",
+            "traffic.pools must be one pool, or all pools with placement: Replicas; for others make a deployment of"
+            " their own",
+            _routes_to_one_or_all,
+            field="traffic.pools",
         ),
     )
 
@@ -186,6 +225,8 @@ class EdgeDeploymentSpec(Contract):
     """Groups of nodes."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How the fleet is moved to a new version."""
+    traffic: Traffic | None = None
+    """How requests are routed to the replicas; absent: by a Service alone."""
     paused: bool = False
     """Whether to move no further node."""
 

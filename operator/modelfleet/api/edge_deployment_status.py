@@ -6,6 +6,7 @@ from pydantic import Field
 
 from modelfleet.api import common
 from modelfleet.api.rules import Contract
+from modelfleet.api.traffic import TrafficStatus
 
 Phase = Literal["Pending", "Progressing", "Paused", "Healthy", "Degraded", "RolledBack"]
 Count = Annotated[int, Field(ge=0)]
@@ -100,5 +101,7 @@ class EdgeDeploymentStatus(Contract):
     """How far each pool is."""
     failures: Annotated[list[Failure], Field(max_length=10)] = Field(default_factory=list)
     """Samples of the nodes that failed, at most 10; the counts are complete."""
+    traffic: TrafficStatus | None = None
+    """How requests are routed; absent where spec.traffic is."""
     conditions: common.Conditions = Field(default_factory=list)
-    """Ready, Reconciling, Stalled, Progressing, Paused."""
+    """Ready, Reconciling, Stalled, Progressing, Paused, TrafficRouted."""

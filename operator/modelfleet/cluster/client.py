@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from modelfleet.api import names
 from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Connection
 from modelfleet.cluster.errors import ApiError, NotLeaderError
-from modelfleet.cluster.kinds import CHILD_KINDS, KINDS, VIEWED_KINDS
+from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import RawObjects, View
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
 
@@ -70,14 +70,14 @@ class Cluster:
 
     async def list_watched(self, kind: str) -> RawObjects:
         """All objects of a kind that belong in the view: children by their managed-by label, else all."""
-        return await self.list(kind, label_selector=MANAGED if kind in CHILD_KINDS else "")
+        return await self.list(kind, label_selector=MANAGED if kind in SELECTED_KINDS else "")
 
     async def list_metadata(self, kind: str) -> tuple[RawObjects, str]:
         """Metadata of what belongs in the view, and the resourceVersion it is true for.
 
         Served from the API server's watch cache (resourceVersion 0), so it costs etcd nothing.
         """
-        query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in CHILD_KINDS else {})
+        query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in SELECTED_KINDS else {})
         answer = await self._connection.request("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
         return answer["items"] or [], answer["metadata"]["resourceVersion"]
 
@@ -174,8 +174,8 @@ class Cluster:
     def _fold(self, obj: RawObject) -> RawObject:
         """Take an answer into the view, where its kind belongs there; children only with their label."""
         labels = obj["metadata"].get("labels") or {}
-        ours = obj["kind"] not in CHILD_KINDS or labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
-        if obj["kind"] in VIEWED_KINDS and ours:
+        ours = obj["kind"] not in SELECTED_KINDS or labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        if obj["kind"] in (*VIEWED_KINDS, *ROUTING_KINDS) and ours:
             self._view.observe(obj)
         return obj
 

@@ -37,6 +37,10 @@ _ALL: Final = (
     Kind("DaemonSet", "apps/v1", "daemonsets"),
     Kind("Deployment", "apps/v1", "deployments"),
     Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
+    Kind("VirtualService", "networking.istio.io/v1", "virtualservices"),
+    Kind("DestinationRule", "networking.istio.io/v1", "destinationrules"),
+    Kind("PeerAuthentication", "security.istio.io/v1", "peerauthentications"),
+    Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
     Kind("Event", "events.k8s.io/v1", "events"),
     Kind("Lease", "coordination.k8s.io/v1", "leases"),
     Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),
@@ -49,7 +53,17 @@ OWN_KINDS: Final = ("ModelVersion", "TrainingJob", "EdgeDeployment")
 """The kinds that are reconciled."""
 
 CHILD_KINDS: Final = ("Pod", "Job", "DaemonSet", "Deployment", "Service", "ControllerRevision")
-"""The kinds of what we create; watched by their managed-by label only."""
+"""The kinds of what we create, routes apart; watched by their managed-by label only."""
 
 VIEWED_KINDS: Final = (*OWN_KINDS, *CHILD_KINDS, "Node")
-"""What the view holds."""
+"""What the view holds in any case."""
+
+ROUTING_KINDS: Final = ("VirtualService", "DestinationRule", "PeerAuthentication", "HTTPRoute")
+"""The kinds that route requests: in the view while the API server serves them and the installation has rights on them.
+Other people's VirtualServices and HTTPRoutes count, too: they may own a host."""
+
+SELECTED_KINDS: Final = frozenset({*CHILD_KINDS, "DestinationRule", "PeerAuthentication"})
+"""The kinds of which the view holds our children only, by their managed-by label."""
+
+ATOMIC_KINDS: Final = frozenset({"VirtualService", "DestinationRule", "HTTPRoute"})
+"""The kinds whose rules must be ours to the letter: one more, or one more condition, is another route."""

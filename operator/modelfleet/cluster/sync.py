@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from modelfleet.cluster.client import Cluster
-from modelfleet.cluster.kinds import VIEWED_KINDS
+from modelfleet.cluster.kinds import ROUTING_KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import View, at_most
 
 GRACE_SECONDS: Final = 5.0
@@ -40,7 +40,7 @@ class Synchronizer:
         self._view = view
         self._interval = interval
         self._observe = observe
-        self._wanted: dict[str, asyncio.Event] = {kind: asyncio.Event() for kind in VIEWED_KINDS}
+        self._wanted: dict[str, asyncio.Event] = {kind: asyncio.Event() for kind in (*VIEWED_KINDS, *ROUTING_KINDS)}
         self._behind: defaultdict[str, int] = defaultdict(int)
         self.filled = asyncio.Event()
         """Set once every kind was listed: reconciles may begin."""
@@ -48,9 +48,13 @@ class Synchronizer:
     async def fill(self) -> None:
         """List every kind into the view."""
         for kind in VIEWED_KINDS:
-            for obj in await self._cluster.list_watched(kind):
-                self._view.observe(obj)
+            await self.list_one(kind)
         self.filled.set()
+
+    async def list_one(self, kind: str) -> None:
+        """List one kind into the view."""
+        for obj in await self._cluster.list_watched(kind):
+            self._view.observe(obj)
 
     def listed_again(self, kind: str) -> None:
         """Note that the watch of this kind began anew: what vanished meanwhile must be found soon."""
@@ -63,7 +67,7 @@ class Synchronizer:
     async def run(self) -> None:
         """Audit every kind, again and again, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for kind in VIEWED_KINDS:
+            for kind in (*VIEWED_KINDS, *ROUTING_KINDS):
                 group.create_task(self._audit_forever(kind))
 
     async def _audit_forever(self, kind: str) -> None:
@@ -75,6 +79,9 @@ class Synchronizer:
                 pass
             await asyncio.sleep(1)
             self._wanted[kind].clear()
+            if kind in ROUTING_KINDS and kind not in self._view.routing_kinds:
+                self._behind.pop(kind, None)
+                continue
             try:
                 await self.audit(kind)
             except Exception as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from modelfleet.api import names
+from modelfleet.cluster.kinds import ROUTING_KINDS
 from modelfleet.plan.outcome import RawObject
 
 INDEXED_LABELS: Final = (names.EDGE_DEPLOYMENT_LABEL, names.TRAINING_JOB_LABEL, names.MODEL_VERSION_LABEL)
@@ -49,6 +50,7 @@ class View:
         self._index: defaultdict[tuple[str, str, str, str], set[_Place]] = defaultdict(set)
         self._deleted: OrderedDict[str, str] = OrderedDict()
         self._listeners: list[Listener] = []
+        self._routing: frozenset[str] = frozenset()
 
     def listen(self, listener: Listener) -> None:
         """Have every change from now on told to ``listener``; it must be quick and must not fail."""
@@ -76,6 +78,19 @@ class View:
     def nodes(self) -> RawObjects:
         """All nodes, by name, trimmed to what decisions are made from (see :func:`trim`)."""
         return self.list("Node")
+
+    @property
+    def routing_kinds(self) -> frozenset[str]:
+        """The kinds that route requests and are served, completely listed and watched."""
+        return self._routing
+
+    def hold(self, routing_kinds: Iterable[str]) -> None:
+        """From now on these routing kinds are held; what is held of others is dropped, untold: their kind is gone."""
+        self._routing = frozenset(routing_kinds)
+        for kind in set(ROUTING_KINDS) - self._routing:
+            for held in list(self._objects[kind].values()):
+                self._unindex(kind, _place(held["metadata"]), held)
+            self._objects[kind].clear()
 
     def observe(self, obj: RawObject) -> bool:
         """Take in an object as some answer or event showed it; whether that was news (not older, not deleted)."""

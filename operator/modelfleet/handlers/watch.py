@@ -9,14 +9,14 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import kopf
 
 from modelfleet.cluster.client import MANAGED
 from modelfleet.cluster.connection import load_configuration
-from modelfleet.cluster.kinds import CHILD_KINDS, KINDS, VIEWED_KINDS
+from modelfleet.cluster.kinds import KINDS, SELECTED_KINDS, VIEWED_KINDS
 from modelfleet.plan.outcome import RawObject
 
 Sink = Callable[[str | None, RawObject], None]
@@ -26,11 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 class WatchThread:
-    """All watch streams of the operator."""
+    """The watch streams of some kinds; the API server must serve them."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, kinds: Sequence[str] = VIEWED_KINDS) -> None:
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sink = sink
+        self._kinds = tuple(kinds)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -49,7 +50,7 @@ class WatchThread:
         try:
             kopf.run(
                 registry=self._registry(),
-                settings=_settings(),
+                settings=_settings(self._kinds),
                 clusterwide=True,
                 standalone=True,
                 stop_flag=self._stop,
@@ -62,7 +63,7 @@ class WatchThread:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
-        for name in VIEWED_KINDS:
+        for name in self._kinds:
             kind = KINDS[name]
             group, _, version = kind.api_version.rpartition("/")
             kopf.on.event(group, version, kind.plural, id="observe", registry=registry)(self._observe)
@@ -103,7 +104,7 @@ async def _login(**_unused: Any) -> kopf.ConnectionInfo:
     )
 
 
-def _settings() -> kopf.OperatorSettings:
+def _settings(kinds: Iterable[str]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -111,7 +112,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10
     settings.networking.error_backoffs = _Patience()
     settings.queueing.idle_timeout = 1.0
-    for name in CHILD_KINDS:
+    for name in SELECTED_KINDS.intersection(kinds):
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
         settings.watching.label_selectors[group, version, kind.plural] = MANAGED

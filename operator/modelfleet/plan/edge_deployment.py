@@ -24,6 +24,7 @@ from modelfleet.plan import (
     pool_services,
     replicas,
     revision,
+    traffic,
     waves,
     workload,
 )
@@ -34,6 +35,7 @@ from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
 from modelfleet.plan.revision import Release
 from modelfleet.plan.serving_pod import Trouble
+from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import State
 from modelfleet.plan.workload import Workload
 
@@ -62,6 +64,8 @@ class Observed:
     daemon_sets: Sequence[RawObject] = ()
     deployments: Sequence[RawObject] = ()
     services: Sequence[RawObject] = ()
+    routes: Mapping[str, Sequence[RawObject]] = field(default_factory=dict)
+    """What routes requests, by kind, other people's objects included; only kinds that the API server serves."""
     pods: Sequence[RawObject] = ()
     """Children, by label; those of another owner are passed over."""
     nodes: Sequence[RawObject] = ()
@@ -105,13 +109,23 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     terms = handover.Terms(observation.keys, installation.name, attempt, prefetch, held=aim.in_doubt)
     labels, needed, told = _labels(observation, members, moves, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
-    scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec)
-    services, orphans = _service(observed, spec)
+    routed = traffic.routed_pods(owner, spec, pods)
+    routing = traffic.decide(
+        owner,
+        spec,
+        traffic.at_once(spec, aim, routed),
+        routed,
+        observed.services,
+        observed.routes,
+        installation,
+        now,
+    )
+    scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec, routing)
     local = pool_services.services(owner, spec.serving.ports, observation.pools)
     gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
-    services, taken = _untaken([*services, *local], observed.taken)
+    routes, taken = _untaken([*local, *routing.apply], observed.taken)
     found = edge_findings.Findings(
-        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals, taken
+        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals, routing, taken
     )
     noting = any(each.values.get(observation.keys.failed) for each in labels)
     if found.gives_up and not noting:
@@ -128,19 +142,21 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         create.append(revision.stored(aim.target, owner, 1 + max((number for number, _ in kept.values()), default=0)))
     return Outcome(
         create=create,
-        apply=[*daemon_sets, *scaled, *services],
+        apply=[*daemon_sets, *scaled, *routes],
         label_nodes=labels,
         delete=[
+            *routing.delete,
             *idle,
             *unneeded,
-            *orphans,
             *map(reference, gone),
             *_old_revisions(observed, spec, aim, kept, {*needed, *live}, catalogue),
         ],
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
-        requeue_after=_look_again(members, progress, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)),
+        requeue_after=_look_again(
+            members, progress, routing, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)
+        ),
     )
 
 
@@ -301,17 +317,13 @@ def _made_for(daemon_set: RawObject | None) -> str:
     return str(labels.get(names.REVISION_LABEL, ""))
 
 
-def _service(observed: Observed, spec: EdgeDeploymentSpec) -> tuple[list[RawObject], list[ObjectRef]]:
-    if any(pool.placement == workload.REPLICAS for pool in spec.pools):
-        return [workload.service(observed.deployment, spec.serving.ports.http, spec.serving.ports.grpc)], []
-    there = _owned(observed.services, observed.deployment)
-    return [], [reference(each) for each in there if not pool_services.is_one(each)]
-
-
-def _untaken(services: list[RawObject], taken: Collection[str]) -> tuple[list[RawObject], list[str]]:
-    """The Services whose names are free or ours; and the names of the others."""
-    free = [each for each in services if each["metadata"]["name"] not in taken]
-    return free, sorted(each["metadata"]["name"] for each in services if each["metadata"]["name"] in taken)
+def _untaken(objects: list[RawObject], taken: Collection[str]) -> tuple[list[RawObject], list[str]]:
+    """Without the Services whose names are somebody else's; and those names."""
+    others = {
+        each["metadata"]["name"] for each in objects if each["kind"] == "Service" and each["metadata"]["name"] in taken
+    }
+    free = [each for each in objects if each["kind"] != "Service" or each["metadata"]["name"] not in others]
+    return free, sorted(others)
 
 
 def _old_revisions(
@@ -371,7 +383,13 @@ def reference(obj: RawObject) -> ObjectRef:
 
 
 def _look_again(
-    members: Sequence[Member], progress: waves.Progress[Member], now: datetime, *, more: bool, taken: bool
+    members: Sequence[Member],
+    progress: waves.Progress[Member],
+    routing: Routing,
+    now: datetime,
+    *,
+    more: bool,
+    taken: bool,
 ) -> float | None:
     if more:
         return 0.0
@@ -382,4 +400,6 @@ def _look_again(
         waits.append(SILENT_LOOK_SECONDS)
     if taken:
         waits.append(TAKEN_LOOK_SECONDS)
+    if routing.requeue_after is not None:
+        waits.append(routing.requeue_after)
     return min(waits, default=None)

@@ -14,6 +14,7 @@ from modelfleet.plan.holds import Hold
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.revision import Release
 from modelfleet.plan.thresholds import Failures
+from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import Progress, State
 from modelfleet.plan.workload import Workload
 
@@ -35,6 +36,7 @@ class Findings:
     find: Find
     refusals: Mapping[str, str]
     """By name of a workload: why the API server lets it make no pods."""
+    routing: Routing
     taken: Sequence[str] = ()
     """Names of its Services that are somebody else's."""
 

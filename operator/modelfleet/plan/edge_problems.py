@@ -24,6 +24,8 @@ def problems(found: Findings) -> list[Problem]:
     exceeded = found.progress.failures is Failures.EXCEEDED and not found.gives_up
     if found.tally[State.FAILED] and (exceeded or found.progress.wave is None):
         everything.append(_failed_problem(found))
+    if found.routing.problem:
+        everything.append(found.routing.problem)
     for fleet in found.observation.pools:
         problem = _pool_problem(fleet)
         if problem is not None:

@@ -58,6 +58,8 @@ def state(found: Findings, now: datetime) -> Stated:
     status |= _commanded(found, candidate)
     if found.progress.wave is not None:
         status |= _wave(found, before, now)
+    if found.routing.status:
+        status["traffic"] = dict(found.routing.status)
     notes = edge_notes.transitions(before, status)
     notes += edge_notes.commands(before, status, verdict.conditions)
     notes += edge_notes.stalled(before, verdict.conditions)

@@ -29,6 +29,7 @@ def verdict(found: Findings, stable: Release | None, candidate: Release | None, 
     }
     on_target = stable is not None and candidate is None and not aim.refused and aim.problem is None
     done = on_target and not problems and tally[State.HEALTHY] == found.reachable and not replaced
+    done = done and found.routing.in_force
     waiting = aim.problem if aim.problem and aim.problem.heals else None
     hold = found.hold
     if done:
@@ -64,6 +65,7 @@ def verdict(found: Findings, stable: Release | None, candidate: Release | None, 
             Condition("Paused", "True", hold.reason, hold.message)
             if hold
             else Condition("Paused", "False", "NotPaused"),
+            *([found.routing.condition] if found.routing.condition else []),
         ],
     )
 

@@ -35,3 +35,5 @@ class Installation:
     prometheus_addresses: tuple[str, ...] = ()
     """Prometheus servers that an analysis may ask; all others are refused, as the operator's network is not the
     user's."""
+    traffic_providers: frozenset[str] = frozenset({"Istio", "GatewayAPI"})
+    """Whose routing objects the operator has rights on."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import workload
+from modelfleet.plan import traffic, workload
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Chooser, Observation, PoolFleet
 from modelfleet.plan.outcome import ObjectRef, RawObject
+from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import TRIED, State
 from modelfleet.plan.workload import Workload
 
@@ -26,14 +27,21 @@ def scale(
     find: Find,
     owner: RawObject,
     spec: EdgeDeploymentSpec,
+    routing: Routing,
 ) -> tuple[list[RawObject], list[ObjectRef]]:
-    """The Deployments to apply and those to delete; ``live`` are the ones that exist, by workload."""
+    """The Deployments to apply and those to delete; ``live`` are the ones that exist, by workload.
+
+    What requests are routed to keeps its replicas until they are routed elsewhere.
+    """
     applied: list[RawObject] = []
     needed: set[str] = set()
     for fleet in observation.pools:
         if fleet.pool.placement != workload.REPLICAS:
             continue
-        for item, count in _counts(fleet, aim, moves, live, find).items():
+        counts = _counts(fleet, aim, moves, live, find)
+        if traffic.takes_requests(spec, fleet.pool.name):
+            counts |= _routed(fleet, counts, live, find, routing)
+        for item, count in counts.items():
             needed.add(item.hash)
             if count > 0 or item.hash in live:
                 applied.append(
@@ -79,6 +87,25 @@ def _counts(
             counts[item] = keep
             missing -= keep
     return counts
+
+
+def _routed(
+    fleet: PoolFleet,
+    counts: Mapping[Workload, int],
+    live: Mapping[str, RawObject],
+    find: Find,
+    routing: Routing,
+) -> dict[Workload, int]:
+    """What requests may still reach of other revisions, by as many replicas as it has, or the pool is to have."""
+    held = {}
+    for hash_, each in live.items():
+        item = find(hash_)
+        if item is None or _pool_of(each) != fleet.pool.name or item == fleet.wanted:
+            continue
+        if not routing.released(item.release.revision):
+            present = int(each["spec"].get("replicas", 1))
+            held[item] = max(counts.get(item, 0), min(present, len(fleet.members)))
+    return held
 
 
 def _unknown_but_serving(fleet: PoolFleet, live: Mapping[str, RawObject], find: Find) -> set[str]:

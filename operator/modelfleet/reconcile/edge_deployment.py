@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, edge_deployment, serving_pod
+from modelfleet.plan import conditions, edge_deployment, serving_pod, traffic
 from modelfleet.plan.edge_deployment import Observed
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.serving_pod import Trouble
@@ -43,6 +43,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         daemon_sets=daemon_sets,
         deployments=deployments,
         services=children("Service"),
+        routes=_routes(context, key, deployment),
         pods=pods,
         nodes=view.nodes(),
         refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
@@ -71,6 +72,18 @@ async def _taken(context: Context, objects: list[RawObject]) -> set[str]:
 def _controller(obj: RawObject) -> str | None:
     owners = obj["metadata"].get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _routes(context: Context, key: Key, deployment: RawObject) -> dict[str, list[RawObject]]:
+    """What routes requests: ours, and where requests are to be routed everybody's, as somebody may own the host."""
+    view, provider = context.view, (deployment["spec"].get("traffic") or {}).get("provider", "None")
+    wanted = traffic.KINDS.get(provider, ())
+    return {
+        kind: view.list(kind)
+        if kind in wanted
+        else view.labelled(kind, key.namespace, names.EDGE_DEPLOYMENT_LABEL, key.name)
+        for kind in view.routing_kinds
+    }
 
 
 async def _refusals(

@@ -15,6 +15,7 @@ from modelfleet.api import names
 from modelfleet.cluster import difference, events
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.errors import ApiError, NameTakenError
+from modelfleet.cluster.kinds import ATOMIC_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import naming
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
@@ -95,7 +96,8 @@ class Executor:
             if _owner(held) != _owner(obj):
                 raise NameTakenError(_taken(obj))
             uid, version = held["metadata"]["uid"], held["metadata"]["resourceVersion"]
-            if self._applied.get(uid) == (mark, version) or difference.covers(held, stated):
+            same = difference.covers(held, stated) and (kind not in ATOMIC_KINDS or _has_spec(held, stated))
+            if same or self._applied.get(uid) == (mark, version):
                 return False
         answer = await self._cluster.apply(stated)
         # Where covers() reads something otherwise than the API server does, this keeps it from being applied for ever.
@@ -166,6 +168,11 @@ class Executor:
 def _identity(obj: RawObject) -> tuple[str, str, str]:
     metadata = obj["metadata"]
     return obj["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def _has_spec(held: RawObject, stated: RawObject) -> bool:
+    """Whether every field of the spec that is stated is exactly that: nothing was added inside."""
+    return all(held["spec"].get(field) == value for field, value in stated["spec"].items())
 
 
 def _owner(obj: RawObject) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelfleet.api import names
-from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS
+from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.context import Key
@@ -33,6 +33,8 @@ def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[K
     if kind in CHILD_KINDS:
         for form in (before, after):
             found.update(_owners(form) if form is not None else ())
+    elif kind in ROUTING_KINDS:
+        found.update(_of_route(view, before, after))
     elif kind == "ModelVersion":
         found.update(_of_model_version(view, before, after))
     elif kind == "EdgeDeployment":
@@ -58,6 +60,28 @@ def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
         # A serving pod names the model version it serves, too; only verification concerns the ModelVersion.
         if label in labels and (kind != "ModelVersion" or names.VERIFICATION_LABEL in labels):
             yield Key(kind, namespace, labels[label])
+
+
+def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
+    """The owner; and of somebody else's route, when more than its status changed, all who may be concerned by it."""
+    for form in (before, after):
+        if form is not None:
+            yield from _owners(form)
+    if before is not None and after is not None and before["spec"] == after["spec"]:
+        return
+    provider = "GatewayAPI" if (after or before or {})["kind"] == "HTTPRoute" else "Istio"
+    yield from _routed_by(view, provider)
+
+
+def routed(view: View) -> set[Key]:
+    """The EdgeDeployments that have requests routed; for when a routing kind appeared or vanished."""
+    return {key for provider in ("Istio", "GatewayAPI") for key in _routed_by(view, provider)}
+
+
+def _routed_by(view: View, provider: str) -> Iterator[Key]:
+    for deployment in view.list("EdgeDeployment"):
+        if (deployment["spec"].get("traffic") or {}).get("provider") == provider:
+            yield _key(deployment)
 
 
 def _of_model_version(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
