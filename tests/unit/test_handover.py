@@ -287,3 +287,81 @@ def test_all_labels_are_swept_once_their_owner_is_gone() -> None:
     nodes = [{"metadata": {"name": "a", "labels": there}}]
     assert {each.key for each in sweep.strays(nodes, [], [], "install")} == set(KEYS)
     assert sweep.strays(nodes, [{"metadata": {"uid": "uid-of-line"}}], [], "install") == set()
+
+
+def test_a_previous_pod_that_does_not_end_holds_nobody_up_for_ever() -> None:
+    world = fleet(2, maxUnavailable=1, progressDeadlineSeconds=600)
+    world.edit(modelVersion=V2)
+    old = {pod["spec"]["nodeName"]: pod for pod in world.kind("Pod")}
+    for _ in range(2):
+        world.step()
+        world.play()
+    (moved,) = [name for name in world.nodes if pods_on(world, name) == {V2}]
+    stuck = old[moved]
+    stuck["metadata"] |= {"deletionTimestamp": "2026-11-21T00:00:30Z", "name": "stuck"}
+    stuck["metadata"]["owner"] = next(each["metadata"]["name"] for each in world.kind("DaemonSet"))
+    world.children["Pod", "stuck"] = stuck
+    world.step()
+    assert "Draining" in world.status["message"]
+    wait = world.plan().requeue_after
+    assert wait is not None
+    world.play(seconds=1000)
+    world.step()
+    assert [each["reason"] for each in world.status["failures"]] == ["Draining"]
+    assert assigned(world, moved).failed is None, "the new version is not to blame"
+    del world.children["Pod", "stuck"]
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 2}
+
+
+def test_a_flapping_gateway_holds_nobody_up_for_ever() -> None:
+    world = fleet(2, maxUnavailable=1, progressDeadlineSeconds=600, recreateOrder="StopFirst")
+    world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    (bad,) = [name for name in world.nodes if pods_on(world, name) == {V2}]
+    world.behaviour = lambda pod, name: PENDING if name == bad else healthy(pod, name)
+    for _ in range(20):
+        world.offline(bad)
+        world.play(seconds=60)
+        world.step()
+        world.online(bad)
+        world.play(seconds=60)
+        world.step()
+    assert Counter(world.serving().values()) == {V2: 1}, "the other one was moved"
+    world.play(seconds=601)
+    world.step()
+    world.run()
+    assert world.serving().get(bad) != V2
+
+
+def test_what_is_rolled_back_is_taken_off_a_node_that_it_keeps_from_answering() -> None:
+    world = fleet(3, maxUnavailable=1)
+    world.edit(modelVersion=V2)
+    for _ in range(2):
+        world.step()
+        world.play()
+    (moved,) = [name for name in world.nodes if pods_on(world, name) == {V2}]
+    world.offline(moved)
+    world.edit(modelVersion=V1)
+    world.run()
+    assert pods_on(world, moved) == {V1}
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_a_gateway_that_goes_long_after_its_update_is_left_as_it_is_until_it_returns() -> None:
+    world = fleet(2, progressDeadlineSeconds=600, waves=[{"name": "pilot", "nodes": 1}])
+    world.edit(modelVersion=V2)
+    for _ in range(3):
+        world.step()
+        world.play()
+    moved = next(name for name in world.nodes if pods_on(world, name) == {V2})
+    world.now = world.now.replace(hour=5)
+    world.offline(moved)
+    world.edit(modelVersion=V1)
+    world.run()
+    assert pods_on(world, moved) == {V2}
+    world.online(moved)
+    world.run()
+    assert Counter(world.serving().values()) == {V1: 2}

@@ -367,6 +367,10 @@ def test_whatever_happens_it_comes_to_the_same_end(data: st.DataObject) -> None:
         world.run(rounds=200)
         world.command(retry=None)
     for _ in range(3):
+        if world.status["counts"]["failed"] and "candidate" in world.status:
+            world.command(retry=f"{revision(world)}/{world.status['attempt']}")
+            world.run(rounds=200)
+            world.command(retry=None)
         if "candidate" in world.status:
             world.command(promote=f"{revision(world)}/{world.status['attempt']}/full")
             world.run(rounds=200)

@@ -106,7 +106,14 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     _mark_hurt(members, aim, catalogue)
     moves, progress = _moves(spec, before, aim, members, catalogue, now)
     prefetch = spec.strategy.recreate_order == "PrefetchFirst"
-    terms = handover.Terms(observation.keys, installation.name, attempt, prefetch, held=aim.in_doubt)
+    terms = handover.Terms(
+        observation.keys,
+        installation.name,
+        attempt,
+        prefetch,
+        held=aim.in_doubt,
+        undone=_undone(spec, aim),
+    )
     labels, needed, told = _labels(observation, members, moves, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     routed = traffic.routed_pods(owner, spec, pods)
@@ -271,6 +278,14 @@ def _first(moves: dict[str, Workload]) -> dict[str, Workload]:
 
 def _is_replica(name: str) -> bool:
     return "/" in name
+
+
+def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
+    """Hashes of the workloads of the revision that was under way when the fleet was called back to stable."""
+    going_back = aim.settled and aim.target is not None and aim.candidate is not None
+    if not going_back or aim.candidate == aim.target:
+        return set()
+    return {item.hash for pool in spec.pools for item in Chooser(aim.candidate, pool).workloads()}
 
 
 def _labels(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from modelfleet.plan import conditions
+from modelfleet.plan import commands, conditions
 from modelfleet.plan.aim import NO_STABLE, Problem
 from modelfleet.plan.edge_findings import Findings
 from modelfleet.plan.fleet import Member, PoolFleet
@@ -65,12 +65,17 @@ def _failed_problem(found: Findings) -> Problem:
         reason = NO_STABLE
     if worst and worst.reason in PERMANENT:
         reason = worst.reason
+    again = "fix the cause"
+    if any(member.is_given_up for member in failed):
+        again += f" and annotate {commands.example('retry', found.aim.orders)}"
     stable = found.aim.stable
     if stable is not None and found.aim.target is not None and not found.aim.settled:
-        remedy = f"fix the cause, or set spec.modelVersion back to {stable.model_version}"
-        remedy = remedy if stable.model_version != found.spec.model_version else "fix the cause, or undo the change"
+        another = stable.model_version != found.spec.model_version
+        remedy = f"{again}, or " + (
+            f"set spec.modelVersion back to {stable.model_version}" if another else "undo the change"
+        )
     else:
-        remedy = "fix the cause, or name another spec.modelVersion"
+        remedy = f"{again}, or name another spec.modelVersion"
     stop = ", no more are moved" if exceeded else ""
     return Problem(reason, f"{len(failed)} failed{stop}; {remedy}. {_told(failed)}")
 

@@ -54,12 +54,23 @@ class Member(Place):
     """Whether the pod of what it wants is ready beside the one that serves."""
     cramped: bool = False
     """Whether that pod cannot start as long as the one that serves is there."""
+    stuck: bool = False
+    """Whether it failed only because its previous pod does not end."""
+    stricken: bool = False
+    """Whether it is out of reach, since soon after it got what it carries now."""
     back: Workload | None = None
     """What it returns to where the wanted workload failed in the place of stable."""
     shown: str = ""
     """Name of the node or pod that a person would look at."""
     look_again: datetime | None = None
     """When its state changes by the clock alone."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the wanted workload failed here and goes, or went, for what was there before."""
+        beside = self.wanted is not None and self.next == self.wanted.hash
+        undone = self.back is not None and not self.stuck
+        return self.gateway and self.state is State.FAILED and (self.noted or beside or undone)
 
 
 @dataclass
@@ -222,6 +233,8 @@ class Observation:
                 member.trouble = Trouble(reason, told, permanent=reason in serving_pod.PERMANENT)
             else:
                 member.state = State.WAITING if ready and not taint else State.UNREACHABLE
+                held = [pod for pod in pods if pod.workload == carried]
+                member.stricken = not ready and any(_struck(pod, since, clock) for pod in held)
 
     def _judge_replicas(
         self, fleet: PoolFleet, release: Release | None, deployments: Mapping[str, RawObject], clock: Clock
@@ -324,8 +337,11 @@ def _judge_moved(
         if member.carried != wanted.hash:
             _judge_beside(member, pod, pods)
         elif member.state is State.HEALTHY and len(pods) > 1:
-            member.state = State.IN_FLIGHT
-            member.trouble = Trouble("Draining", "the previous pod is still terminating")
+            _judge_draining(member, pods, clock)
+        late = _moment(pod.created if pod else "", clock) + clock.progress_deadline
+        if member.state is State.IN_FLIGHT and node_since is not None and node_since >= late:
+            # Back after its time was up, or flapping: it is given time again, but nobody waits for it.
+            member.state = State.LOST
         return
     member.state = State.LOST
     member.updated = pod is not None and pod.running
@@ -334,11 +350,32 @@ def _judge_moved(
     if pod.trouble and pod.trouble.permanent:
         member.state, member.trouble = State.FAILED, pod.trouble
         return
-    created = conditions.parse_timestamp(pod.created) if pod.created else clock.now
-    if node_since is not None and created <= node_since < created + clock.progress_deadline:
+    if _struck(pod, node_since, clock) and node_since is not None:
         member.state = State.SUSPECT
         member.trouble = Trouble("NodeNotReady", "the node went out of reach soon after its update")
         member.look_again = node_since + clock.progress_deadline
+
+
+def _judge_draining(member: Member, pods: Sequence[ServingPod], clock: Clock) -> None:
+    """A gateway whose previous pod does not end holds the rollout up for a while, not for ever."""
+    member.state = State.IN_FLIGHT
+    member.trouble = Trouble("Draining", "the previous pod is still terminating")
+    late = max((each.gone_by for each in pods), default="")
+    if late:
+        due = conditions.parse_timestamp(late) + clock.progress_deadline
+        member.look_again = due
+        if due <= clock.now:
+            member.state, member.stuck = State.FAILED, True
+
+
+def _struck(pod: ServingPod, node_since: datetime | None, clock: Clock) -> bool:
+    """Whether a node that is out of reach since then went so soon after it got this pod."""
+    created = _moment(pod.created, clock)
+    return node_since is not None and created <= node_since < created + clock.progress_deadline
+
+
+def _moment(text: str, clock: Clock) -> datetime:
+    return conditions.parse_timestamp(text) if text else clock.now
 
 
 def _judge_beside(member: Member, pod: ServingPod | None, pods: Sequence[ServingPod]) -> None:

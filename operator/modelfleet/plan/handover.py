@@ -10,7 +10,7 @@ Who is moved, and when, is ``waves.py``'s; what became of a node, ``fleet.py``'s
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +36,8 @@ class Terms:
     """Whether the new pod is made ready before the old one goes."""
     held: bool = False
     """Whether what is ready beside stays there for now: its model version is in doubt."""
+    undone: Collection[str] = ()
+    """Hashes of the workloads of a revision that is being rolled back."""
 
 
 @dataclass
@@ -83,19 +85,26 @@ def go_on(members: Iterable[Member], moves: Mapping[str, Workload], terms: Terms
 
 
 def _go_on(member: Member, terms: Terms, writes: Writes) -> None:
-    wanted = member.wanted
-    if wanted is not None and member.next == wanted.hash:
+    wanted, name = member.wanted, member.name
+    if member.next and (wanted is None or member.next != wanted.hash):
+        # Superseded or undone. An absent gateway gets its next one on its return, in the same write.
+        if member.reachable or member.state is not State.UNREACHABLE:
+            writes.add(terms, name, next=None)
+    elif wanted is None:
+        return
+    elif member.next:
         if member.state is State.FAILED:
-            writes.add(terms, member.name, next=None, failed=_note(member, wanted, terms))
+            writes.add(terms, name, next=None, failed=_note(member, wanted, terms))
         elif (member.prepared or member.cramped) and not terms.held:
-            writes.add(terms, member.name, serves=wanted, next=None)
+            writes.add(terms, name, serves=wanted, next=None)
             if member.cramped:
                 writes.notes[member.pool] = _no_room(member)
-    elif member.next and (member.reachable or member.state is not State.UNREACHABLE):
-        # Superseded or undone. An absent gateway gets its next one on its return, in the same write.
-        writes.add(terms, member.name, next=None)
-    elif member.state is State.FAILED and wanted is not None and member.carried == wanted.hash and member.back:
-        writes.add(terms, member.name, serves=member.back, failed=_note(member, wanted, terms))
+    elif member.carried == wanted.hash:
+        if member.state is State.FAILED and member.back and not member.stuck:
+            writes.add(terms, name, serves=member.back, failed=_note(member, wanted, terms))
+    elif member.stricken and member.carried in terms.undone:
+        # What is rolled back may be what keeps the node from answering: its return is not waited for.
+        writes.add(terms, name, serves=wanted)
 
 
 def _no_room(member: Member) -> Note:

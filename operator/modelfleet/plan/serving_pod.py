@@ -46,6 +46,8 @@ class ServingPod:
     trouble: Trouble | None
     no_room: bool = False
     """Whether its node has not enough of something for it, as long as its other pods are there."""
+    gone_by: str = ""
+    """RFC 3339; when a pod on its way out should have ended at the latest; empty for the others."""
 
 
 def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
@@ -68,6 +70,7 @@ def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
         unready_since="" if is_ready else max(created, ready.get("lastTransitionTime") or ""),
         trouble=None if is_ready else _trouble(status) or hint,
         no_room=not is_ready and _has_no_room(status),
+        gone_by=metadata.get("deletionTimestamp") or "",
     )
 
 
