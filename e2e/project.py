@@ -122,7 +122,7 @@ def edge_deployment(namespace: str, model_version: str) -> RawObject:
 
 
 def model_version(files: Files, path: str, data: bytes, model: str, version: str) -> RawObject:
-    """A ModelVersion with one ONNX artifact of these bytes, put into the store."""
+    """A ModelVersion with one artifact of these bytes, whatever they are, put into the store."""
     uri = files.uri(path)
     files.write(uri, data)
     artifact = {
@@ -130,7 +130,7 @@ def model_version(files: Files, path: str, data: bytes, model: str, version: str
         "uri": uri,
         "sha256": hashlib.sha256(data).hexdigest(),
         "sizeBytes": len(data),
-        "format": "onnx",
+        "format": "other",
         "precision": "fp32",
         "credentialsSecretRef": {"name": "store"},
     }

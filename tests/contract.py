@@ -46,6 +46,7 @@ def model_version() -> Document:
                     "cpuFeatures": ["neon"],
                     "minMemory": "2Gi",
                     "credentialsSecretRef": {"name": "store"},
+                    "signatureUri": "https://models.example/defect/1.4.0/model.sig",
                 },
                 {
                     "name": "fp32",
@@ -63,6 +64,18 @@ def model_version() -> Document:
                 "trainingJob": {"name": "nightly", "uid": "7a7b9c1e-0000-4000-8000-000000000000", "specHash": "ab12"},
             },
             "metrics": {"accuracy": "0.943", "latency_ms_p95": "11.2"},
+            "verification": {
+                "inference": "OnnxRuntime",
+                "tolerance": "0.05",
+                "samples": {
+                    "uri": "s3://data/defects/samples.npz",
+                    "sha256": DIGEST,
+                    "sizeBytes": 40960,
+                    "credentialsSecretRef": {"name": "store"},
+                },
+                "memoryLimit": "4Gi",
+                "every": "24h",
+            },
         },
     )
 

@@ -39,7 +39,7 @@ def artifact(files: Files, path: str, data: bytes, name: str = "raw", **fields: 
         "uri": uri,
         "sha256": hashlib.sha256(data).hexdigest(),
         "sizeBytes": len(data),
-        "format": "onnx",
+        "format": "other",
         "precision": "fp32",
         "credentialsSecretRef": {"name": "store"},
         **fields,

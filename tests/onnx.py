@@ -5,7 +5,8 @@ Source of the field numbers: ``onnx.proto`` (ONNX 1.x), ModelProto, GraphProto, 
 
 import struct
 
-_FLOAT, _INT64 = 1, 7
+FLOAT, INT64, FLOAT16 = 1, 7, 10
+"""TensorProto.DataType."""
 
 
 def identity(length: int = 3, producer: str = "tests") -> bytes:
@@ -15,7 +16,7 @@ def identity(length: int = 3, producer: str = "tests") -> bytes:
 
 def picky(length: int = 3, producer: str = "tests") -> bytes:
     """The model y = x[x]: fails at run time on whatever is not an index into itself, -length ≤ x < length."""
-    cast = _node("Cast", ["x"], "index", _nested(5, _nested(1, b"to"), _number(3, _INT64), _number(20, 2)))
+    cast = _node("Cast", ["x"], "index", _nested(5, _nested(1, b"to"), _number(3, INT64), _number(20, 2)))
     return _model([cast, _node("Gather", ["x", "index"], "y")], length, producer)
 
 
@@ -31,17 +32,43 @@ def slow(length: int = 3, producer: str = "tests", size: int = 2000) -> bytes:
         _node("Add", ["x", "flattened"], "y"),
     ]
     constants = [
-        _tensor("first", [1], struct.pack("<q", 0), _INT64),
-        _tensor("square", [2], struct.pack("<2q", size, size), _INT64),
-        _tensor("zero", [1], struct.pack("<f", 0), _FLOAT),
-        _tensor("flat", [1], struct.pack("<q", 1), _INT64),
+        _tensor("first", [1], struct.pack("<q", 0), INT64),
+        _tensor("square", [2], struct.pack("<2q", size, size), INT64),
+        _tensor("zero", [1], struct.pack("<f", 0), FLOAT),
+        _tensor("flat", [1], struct.pack("<q", 1), INT64),
     ]
     return _model(nodes, length, producer, constants)
 
 
+def scaled(
+    factor: float,
+    shape: tuple[int | str, ...] = ("batch", 3),
+    *,
+    name: str = "x",
+    kind: int = FLOAT,
+    operator: str = "Mul",
+    opset: int = 13,
+) -> bytes:
+    """A model with input ``name`` and output ``y`` of this shape: each element times ``factor``."""
+    dimensions = [
+        _nested(1, _number(1, size) if isinstance(size, int) else _nested(2, size.encode())) for size in shape
+    ]
+    tensor = _nested(2, _nested(1, _number(1, kind), _nested(2, *dimensions)))
+    raw = struct.pack({FLOAT: "<f", FLOAT16: "<e", INT64: "<q"}[kind], int(factor) if kind == INT64 else factor)
+    graph = _nested(
+        7,
+        _nested(1, _nested(1, name.encode()), _nested(1, b"k"), _nested(2, b"y"), _nested(4, operator.encode())),
+        _nested(2, b"g"),
+        _nested(5, _number(2, kind), _nested(8, b"k"), _nested(9, raw)),
+        _nested(11, _nested(1, name.encode()), tensor),
+        _nested(12, _nested(1, b"y"), tensor),
+    )
+    return _number(1, 8) + _nested(2, b"tests") + graph + _nested(8, _number(2, opset))
+
+
 def _model(nodes: list[bytes], length: int, producer: str, constants: list[bytes] | None = None) -> bytes:
     shape = _nested(2, _nested(1, _number(1, length)))
-    tensor = _nested(2, _nested(1, _number(1, _FLOAT), shape))
+    tensor = _nested(2, _nested(1, _number(1, FLOAT), shape))
     graph = _nested(
         7,
         *nodes,

@@ -15,6 +15,8 @@ _URI = "must be an http, https, s3, gs, abfs, hf or file URL"
 _WRITABLE = "must be a folder that can be written"
 _VERSION = "must be a SemVer 2 version"
 _DECIMAL = "must be a decimal number as text"
+_HOURS = "must be a number of whole hours, such as 24h"
+_TOLERANCE = "must be a decimal number from 0.0 to 1 as text"
 _QUANTITY = "must be a quantity that is not negative"
 _GATE = "a rule of the gate needs either comparison and value (a threshold), or baseline and direction"
 _BASELINE = "direction, maxRegression and whenNoBaseline belong to baseline, which needs direction"
@@ -33,6 +35,8 @@ SCHEMA = (
     Refusal("ModelVersion", {"spec.artifacts": []}, "spec.artifacts"),
     Refusal("ModelVersion", {"spec.model": "Defect_Detector"}, "spec.model"),
     Refusal("ModelVersion", {"spec.metrics": {"accuracy": 0.9}}, "spec.metrics.accuracy"),
+    Refusal("ModelVersion", {"spec.verification.inference": "Torch"}, "spec.verification.inference"),
+    Refusal("ModelVersion", {"spec.verification.samples.sizeBytes": 1 << 27}, "spec.verification.samples.sizeBytes"),
     Refusal("TrainingJob", {"spec.steps": []}, "spec.steps"),
     Refusal("TrainingJob", {"spec.steps.2.name": "train"}, "spec.steps[2]"),
     Refusal("TrainingJob", {"spec.steps.0.name": "a-name-too-long-x"}, "spec.steps[0].name"),
@@ -88,6 +92,18 @@ RULES = (
     Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0F1E" * 16}, "spec.artifacts[0].sha256", _DIGEST),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri", _URI),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri", _URI),
+    Refusal("ModelVersion", {"spec.artifacts.0.signatureUri": "m.sig"}, "spec.artifacts[0].signatureUri", _URI),
+    Refusal("ModelVersion", {"spec.verification.every": "90m"}, "spec.verification.every", _HOURS),
+    Refusal("ModelVersion", {"spec.verification.every": "0h"}, "spec.verification.every", _HOURS),
+    Refusal("ModelVersion", {"spec.verification.tolerance": "5%"}, "spec.verification.tolerance", _TOLERANCE),
+    Refusal("ModelVersion", {"spec.verification.tolerance": "1.5"}, "spec.verification.tolerance", _TOLERANCE),
+    Refusal("ModelVersion", {"spec.verification.memoryLimit": "4 GB"}, "spec.verification.memoryLimit", _QUANTITY),
+    Refusal(
+        "ModelVersion",
+        {"spec.verification.inference": "None"},
+        "spec.verification",
+        "tolerance, samples and memoryLimit need inference: OnnxRuntime",
+    ),
     Refusal("ModelVersion", {"spec.version": "1.4"}, "spec.version", _VERSION),
     Refusal("ModelVersion", {"spec.version": "v1.4.0"}, "spec.version", _VERSION),
     Refusal("ModelVersion", {"spec.version": "1.04.0"}, "spec.version", _VERSION),

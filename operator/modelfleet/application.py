@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from modelfleet import __version__, settings
 from modelfleet.api import crd, names
+from modelfleet.api.wire import FailureReason
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection, load_configuration
 from modelfleet.cluster.errors import ApiError, ClusterError
@@ -37,7 +38,7 @@ RETRY_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 20.0
 """How long a running reconcile may take to finish when the operator stops or lost the Lease."""
 
-_FAILURE_REASONS: Final = ("HashMismatch", "SizeMismatch", "Unreachable", "Unauthorized", "NoSpace", "Invalid")
+_FAILURE_REASONS: Final = get_args(FailureReason)
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from modelfleet.plan import traffic
-from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool
+from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool, SignaturePolicy, TrustedKey
 
 PATH_ENV: Final = "MODELFLEET_CONFIG"
 DEFAULT_PATH: Final = "/etc/modelfleet/config.yaml"
@@ -65,6 +65,37 @@ class TrafficSetting(_Setting):
         return [kind for provider in sorted(self.providers()) for kind in traffic.KINDS[provider]]
 
 
+class PublicKeySetting(_Setting):
+    """A key that artifacts may be signed with."""
+
+    name: str = Field(min_length=1, max_length=63)
+    key: str = Field(pattern=r"^-----BEGIN PUBLIC KEY-----\s")
+    """SubjectPublicKeyInfo as PEM."""
+    namespaces: list[str] = []
+    """Where it counts; empty: everywhere."""
+
+
+class SignaturesSetting(_Setting):
+    """What is demanded of artifacts' signatures."""
+
+    policy: SignaturePolicy = "Ignore"
+    public_keys: list[PublicKeySetting] = []
+
+    @model_validator(mode="after")
+    def _usable(self) -> "SignaturesSetting":
+        if self.policy != "Ignore" and not self.public_keys:
+            raise ValueError(f"policy {self.policy} needs publicKeys")
+        return self
+
+
+class VerificationSetting(_Setting):
+    """How ModelVersions are verified, beyond what their specs say."""
+
+    every_hours: Annotated[int, Field(ge=0, le=99_999)] = 0
+    """When versions in use are verified again; 0: not by themselves."""
+    signatures: SignaturesSetting = SignaturesSetting()
+
+
 class Settings(_Setting):
     """Everything that can be set; the file's keys are these names in camelCase."""
 
@@ -76,6 +107,7 @@ class Settings(_Setting):
     """Default serving image; also runs fetch and verify."""
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
     node_pools: dict[str, NodePoolSetting] = {}
+    verification: VerificationSetting = VerificationSetting()
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     """Reconciles at once."""
     resync_seconds: Annotated[float, Field(ge=10)] = 720.0
@@ -95,6 +127,7 @@ class Settings(_Setting):
     def installation(self) -> Installation:
         """What plans need to know of it."""
         pools = {name: NodePool(pool.node_selector, tuple(pool.tolerations)) for name, pool in self.node_pools.items()}
+        signatures = self.verification.signatures
         return Installation(
             self.installation_name,
             self.namespace,
@@ -102,6 +135,11 @@ class Settings(_Setting):
             self.image_pull_policy,
             pools,
             traffic_providers=self.traffic.providers(),
+            verify_every_hours=self.verification.every_hours,
+            signatures=signatures.policy,
+            public_keys=tuple(
+                TrustedKey(each.name, each.key, tuple(each.namespaces)) for each in signatures.public_keys
+            ),
         )
 
 

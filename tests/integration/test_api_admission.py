@@ -46,6 +46,8 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("ModelVersion", {"spec.aliases": ["challenger", "champion"]}),
     ("ModelVersion", {"spec.aliases": REMOVED}),
     ("ModelVersion", {"spec.deprecated": True}),
+    ("ModelVersion", {"spec.verification": REMOVED}),
+    ("ModelVersion", {"spec.verification.tolerance": "0.1"}),
     ("TrainingJob", {"spec.suspend": True}),
     ("TrainingJob", {"spec.ttlSecondsAfterFinished": REMOVED}),
     ("TrainingJob", {"spec.ttlSecondsAfterFinished": 0}),

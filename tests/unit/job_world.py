@@ -21,6 +21,7 @@ from modelfleet.plan import (
     training_job,
     verification,
 )
+from modelfleet.plan import attempts as verifying
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
@@ -43,6 +44,7 @@ class World:
 
     def __init__(self, obj: Object) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
+        self.installation = INSTALLATION
         self.name = (obj["kind"], obj["metadata"]["name"])
         self.now = START
         self.notes: list[Note] = []
@@ -237,12 +239,15 @@ class World:
         return training_job.plan(self.obj, observed, INSTALLATION, self.now)
 
     def _plan_version(self) -> Outcome:
-        job_name = verification.job_name(self.name[1], model_version.latest_attempt(self.obj))
+        job_name = verification.job_name(self.name[1], verifying.read(self.obj).attempt)
         found = self.job(job_name)
         observed = model_version.Observed(
-            job=found,
-            pods=job_state.pods_of(found, self.all("Pod")) if found is not None else (),
-            trouble=self.trouble,
+            latest=verifying.Seen(
+                job=found,
+                pods=job_state.pods_of(found, self.all("Pod")) if found is not None else (),
+                trouble=self.trouble,
+                refusals=self.refusals,
+            ),
             deployments=self.all("EdgeDeployment"),
             siblings=[
                 aliases.Sibling(
@@ -252,9 +257,8 @@ class World:
                 for other in self.all("ModelVersion")
                 if other is not self.obj
             ],
-            refusals=self.refusals,
         )
-        return model_version.plan(self.obj, observed, INSTALLATION, self.now)
+        return model_version.plan(self.obj, observed, self.installation, self.now)
 
 
 def without_nulls(value: Any) -> Any:

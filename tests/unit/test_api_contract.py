@@ -15,7 +15,10 @@ from tests import contract, refusals
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {kind.kind: kind.model for kind in crd.KINDS}
-FREE = {"ModelVersion": {"aliases", "deprecated"}, "TrainingJob": {"suspend", "ttlSecondsAfterFinished"}}
+FREE = {
+    "ModelVersion": {"aliases", "deprecated", "verification"},
+    "TrainingJob": {"suspend", "ttlSecondsAfterFinished"},
+}
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

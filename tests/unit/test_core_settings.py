@@ -14,6 +14,9 @@ nodePools:
   gpu:
     nodeSelector: {pool: gpu}
     tolerations: [{key: gpu, operator: Exists}]
+verification:
+  everyHours: 24
+  signatures: {policy: Require, publicKeys: [{name: release, key: "-----BEGIN PUBLIC KEY-----\nabc"}]}
 lease: {name: modelfleet, durationSeconds: 6, renewDeadlineSeconds: 4, retryPeriodSeconds: 1}
 """
 
@@ -30,6 +33,8 @@ def test_a_good_file(path: Path) -> None:
     installation = found.installation()
     assert installation.name == "fleet/modelfleet"
     assert installation.node_pools["gpu"].node_selector == {"pool": "gpu"}
+    assert (installation.verify_every_hours, installation.signatures) == (24, "Require")
+    assert [key.name for key in installation.public_keys] == ["release"]
     assert installation.node_pools["gpu"].tolerations == ({"key": "gpu", "operator": "Exists"},)
 
 

@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from modelfleet.api.wire import REPORT_LIMIT, FetchItem, StoredFile, VerifiedFile, VerifyReport
+from modelfleet.api.wire import (
+    REPORT_LIMIT,
+    CheckedFile,
+    FetchItem,
+    InferenceCheck,
+    StoredFile,
+    VerifiedFile,
+    VerifyOrder,
+    VerifyReport,
+)
 from modelfleet.runtime import __main__ as programs
 from modelfleet.runtime import fetch as fetching
-from modelfleet.runtime import report, store, verify
+from modelfleet.runtime import onnx_check, onnx_probe, report, store, verify
 from modelfleet.runtime.report import RefusedError
+from tests import onnx
 from tests.unit.file_server import Behaviour, serving
 
 CONTENT = bytes(range(256)) * 20_000
@@ -261,3 +271,48 @@ def test_a_long_report_is_trimmed_to_what_fits(letter: str) -> None:
     encoded = report.trimmed(VerifyReport(artifacts=files))
     assert len(encoded) <= REPORT_LIMIT
     assert len(VerifyReport.model_validate_json(encoded).artifacts) == 16
+
+
+def test_verify_tries_onnx_models_and_tells_what_it_found(
+    server: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two precisions that agree, a third of another model, and one whose bytes are wrong: it is not even loaded."""
+    scratch, log = tmp_path / "scratch", tmp_path / "report"
+    scratch.mkdir()
+    models = {"fp32": onnx.scaled(2.0), "fp16": onnx.scaled(2.0, kind=onnx.FLOAT16), "int8": onnx.scaled(5.0)}
+    files = []
+    for name, content in models.items():
+        server.files[name] = content
+        files.append(
+            CheckedFile(
+                name=name,
+                uri=server.url(name),
+                sha256=hashlib.sha256(content).hexdigest(),
+                size_bytes=len(content),
+                format="onnx",
+                precision=name,
+            )
+        )
+    files.append(files[0].model_copy(update={"name": "wrong", "sha256": "0" * 64}))
+    order = VerifyOrder(files=files, inference=InferenceCheck(folder=str(scratch)))
+    monkeypatch.setenv("MODELFLEET_ORDER", order.model_dump_json(by_alias=True))
+    monkeypatch.setenv("MODELFLEET_TERMINATION_LOG", str(log))
+    monkeypatch.setattr(onnx_check, "_probe", onnx_probe.answer)
+    assert programs.main(["verify"]) == report.Exit.REFUSED
+    told = VerifyReport.model_validate_json(log.read_bytes())
+    assert [file.reason for file in told.artifacts] == [None, None, "PrecisionMismatch", "HashMismatch"]
+    assert told.artifacts[0].inputs == ["x: FP32[?, 3]"]
+    assert told.artifacts[1].agreement is not None
+
+
+def test_a_report_of_many_models_fits_a_termination_message() -> None:
+    ports = ["x" * 96] * 8
+    files = [
+        VerifiedFile(name=f"a{index}", verified=True, message="y" * 256, size_bytes=1, inputs=ports, outputs=ports)
+        for index in range(16)
+    ]
+    sent = report.trimmed(VerifyReport(artifacts=files))
+    assert len(sent) <= REPORT_LIMIT
+    back = VerifyReport.model_validate_json(sent)
+    assert [file.name for file in back.artifacts] == [file.name for file in files]
+    assert back.artifacts[0].outputs == ports

@@ -43,6 +43,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "imagePullPolicy" .Values.runtime.image.pullPolicy
   "nodePools" .Values.nodePools
   "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled)
+  "verification" .Values.verification
   "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
   "workers" $operator.workers
   "resyncSeconds" $operator.resyncSeconds

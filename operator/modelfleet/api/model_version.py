@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from modelfleet.api import common, quantity
 from modelfleet.api.model_version_status import ModelVersionStatus
 from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, immutable, keys_match
+from modelfleet.api.verification import VerificationSpec
 
 Format = Literal["onnx", "torchscript", "savedmodel", "tflite", "safetensors", "other"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -60,6 +61,9 @@ class Artifact(Contract):
     """Device memory it needs, such as 2Gi: of the accelerator where it asks for one, else of the node."""
     credentials_secret_ref: common.SecretReference | None = None
     """Secret with the store's credentials; absent: the store is read anonymously."""
+    signature_uri: common.StoreUri | None = None
+    """Where the artifact's signature lies; absent: beside the artifact, at its uri with .sig appended. Not part of the
+    version's identity."""
 
 
 class Git(Contract):
@@ -114,7 +118,7 @@ class Lineage(Contract):
 
 
 class ModelVersionSpec(Contract):
-    """What the version is. Immutable, except aliases and deprecated."""
+    """What the version is. Immutable, except aliases, deprecated and verification."""
 
     rules: ClassVar = immutable(
         "model",
@@ -145,6 +149,8 @@ class ModelVersionSpec(Contract):
     """Where the model came from."""
     metrics: Metrics = Field(default_factory=dict)
     """Figures of the evaluation, by name, as decimal strings."""
+    verification: VerificationSpec | None = None
+    """How the artifacts are verified. Not part of the version's identity."""
 
 
 class ModelVersion(Contract):
@@ -174,6 +180,6 @@ class ModelVersion(Contract):
     metadata: common.Metadata
     """Name, labels, owner."""
     spec: ModelVersionSpec
-    """What the version is. Immutable, except aliases and deprecated."""
+    """What the version is. Immutable, except aliases, deprecated and verification."""
     status: ModelVersionStatus | None = None
     """What was found out about it."""

@@ -53,3 +53,6 @@ SCHEMA_HASH_ANNOTATION: Final = f"{GROUP}/schema-hash"
 
 APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 """On children that are applied: the hash of what was stated, so that a field no longer stated is noticed."""
+
+VERIFY_ANNOTATION: Final = f"{GROUP}/verify"
+"""On a ModelVersion, by its users: a value that was not acted on yet has the artifacts verified again."""

@@ -18,7 +18,22 @@ CREDENTIALS_ROOT: Final = "/var/run/modelfleet/credentials"
 """Each store Secret is mounted at ``<root>/<secret name>``, a file a key."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FailureReason = Literal["HashMismatch", "SizeMismatch", "Unreachable", "Unauthorized", "NoSpace", "Invalid"]
+FailureReason = Literal[
+    "HashMismatch",
+    "SizeMismatch",
+    "SignatureInvalid",
+    "Unsigned",
+    "InvalidModel",
+    "InterfaceMismatch",
+    "PrecisionMismatch",
+    "InvalidSamples",
+    "OutOfMemory",
+    "TimedOut",
+    "Unreachable",
+    "Unauthorized",
+    "NoSpace",
+    "Invalid",
+]
 
 
 class Wire(BaseModel):
@@ -62,10 +77,57 @@ class FetchReport(Wire):
     message: str
 
 
+class CheckedFile(StoredFile):
+    """An artifact to verify."""
+
+    format: str = "other"
+    precision: str = "fp32"
+    accelerated: bool = False
+    """It is made for a device that the verifying pod does not have."""
+    signature_uri: str = ""
+    """Where its signature lies."""
+
+
+class InferenceCheck(Wire):
+    """How ONNX models are tried."""
+
+    folder: str
+    """Where there is room for the largest one."""
+    tolerance: float | None = None
+    samples: StoredFile | None = None
+
+
+class PublicKey(Wire):
+    """A key that artifacts may be signed with."""
+
+    name: str
+    pem: str
+
+
+class SigningCheck(Wire):
+    """What is demanded of signatures."""
+
+    required: bool
+    """Whether an artifact without a signature is refused; a wrong signature always is."""
+    keys: list[PublicKey]
+
+
 class VerifyOrder(Wire):
     """Order of the ``verify`` program: hash these files in the cluster, keeping none."""
 
-    files: list[StoredFile]
+    files: list[CheckedFile]
+    inference: InferenceCheck | None = None
+    """``None``: only bytes are verified."""
+    signing: SigningCheck | None = None
+    """``None``: signatures are not looked at."""
+
+
+class AgreementReport(Wire):
+    """How near the outputs are to those of the reference."""
+
+    reference: str
+    difference: str
+    tolerance: str
 
 
 class VerifiedFile(Wire):
@@ -76,6 +138,11 @@ class VerifiedFile(Wire):
     reason: FailureReason | None = None
     message: str = ""
     size_bytes: int | None = None
+    opset: int | None = None
+    inputs: list[str] = []
+    outputs: list[str] = []
+    agreement: AgreementReport | None = None
+    signed_by: str | None = None
 
 
 class VerifyReport(Wire):

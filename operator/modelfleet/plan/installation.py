@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 ImagePullPolicy = Literal["Always", "IfNotPresent", "Never"]
+SignaturePolicy = Literal["Ignore", "IfPresent", "Require"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,17 @@ class NodePool:
 
     node_selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     tolerations: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A public key that artifacts may be signed with."""
+
+    name: str
+    pem: str
+    """SubjectPublicKeyInfo as PEM."""
+    namespaces: tuple[str, ...] = ()
+    """Where it counts; empty: everywhere."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,12 @@ class Installation:
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
     node_pools: Mapping[str, NodePool] = field(default_factory=lambda: MappingProxyType({}))
     """By the name that TrainingJobs give in ``nodePool``."""
+    verify_every_hours: int = 0
+    """When versions in use are verified again; 0: only when somebody asks, or their spec says so."""
+    signatures: SignaturePolicy = "Ignore"
+    """What is demanded of artifacts' signatures. IfPresent: one that is there must be good."""
+    public_keys: tuple[TrustedKey, ...] = ()
+    """The keys that signatures may be made with."""
     prometheus_addresses: tuple[str, ...] = ()
     """Prometheus servers that an analysis may ask; all others are refused, as the operator's network is not the
     user's."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from modelfleet.api import names
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import aliases, job_state, model_version, verification
+from modelfleet.plan import aliases, attempts, job_state, model_version, verification
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.reconcile import jobs
 from modelfleet.reconcile.context import Context, Key
@@ -22,7 +22,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     outcome = model_version.plan(obj, observed, context.installation, context.now())
     refusals = await jobs.refusals(context, outcome.create)
     if refusals:
-        observed = replace(observed, refusals=refusals)
+        observed = replace(observed, latest=replace(observed.latest, refusals=refusals))
         outcome = model_version.plan(obj, observed, context.installation, context.now())
     return outcome
 
@@ -33,17 +33,17 @@ async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
         deployments=view.list("EdgeDeployment", namespace),
         siblings=list(_siblings(obj, view.list("ModelVersion", namespace))),
     )
-    attempt = model_version.latest_attempt(obj)
-    if attempt == 0 or model_version.is_settled(obj):
+    run = attempts.read(obj)
+    if not run.is_under_way:
         return observed
-    job_name = verification.job_name(name, attempt)
+    job_name = verification.job_name(name, run.attempt)
     job = await jobs.job(context, namespace, job_name)
     if job is None:
         return observed
     pods = job_state.pods_of(job, view.labelled("Pod", namespace, names.MODEL_VERSION_LABEL, name))
     if job_state.ending(job) is not None and not verification.has_report(pods):
         pods = await jobs.fresh_pods(context, job)
-    return replace(observed, job=job, pods=pods, trouble=await jobs.trouble(context, job, pods))
+    return replace(observed, latest=attempts.Seen(job, pods, await jobs.trouble(context, job, pods)))
 
 
 def _siblings(obj: RawObject, versions: Iterable[RawObject]) -> Iterator[aliases.Sibling]:

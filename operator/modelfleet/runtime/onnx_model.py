@@ -12,7 +12,7 @@ from modelfleet.runtime import cpus
 from modelfleet.runtime.report import RefusedError
 from modelfleet.runtime.tensors import Array, TensorSpec
 
-_DATATYPES: Final = {
+DATATYPES: Final = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
     "tensor(uint16)": "UINT16",
@@ -92,7 +92,7 @@ def load(order: ServeOrder) -> OnnxModel:
 
 
 def _spec(value: Any, path: Path) -> TensorSpec:
-    if value.type not in _DATATYPES:
+    if value.type not in DATATYPES:
         raise RefusedError("Invalid", f"{path.name}: {value.name} is a {value.type}, which JSON cannot carry")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    return TensorSpec(value.name, _DATATYPES[value.type], shape)
+    return TensorSpec(value.name, DATATYPES[value.type], shape)

@@ -32,7 +32,9 @@ class Exit(IntEnum):
     """EX_TEMPFAIL of sysexits.h: the store was out of reach, refused us, or the disk is full."""
 
 
-PERMANENT: Final[frozenset[FailureReason]] = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
+PERMANENT: Final[frozenset[FailureReason]] = frozenset(
+    {"HashMismatch", "SizeMismatch", "InvalidModel", "InterfaceMismatch", "PrecisionMismatch", "Invalid"}
+)
 
 
 class RefusedError(Exception):
@@ -78,11 +80,15 @@ def leave(message: Wire) -> None:
 
 
 def trimmed(message: Wire) -> bytes:
-    """Encode a report within ``REPORT_LIMIT`` bytes by shortening its messages; ValueError when that is not enough."""
-    for limit in (MESSAGE_LIMIT, 120, 60, 20, 0):
-        encoded = encode(_with_messages(message, limit))
-        if len(encoded) <= REPORT_LIMIT:
-            return encoded
+    """Encode a report within ``REPORT_LIMIT`` bytes; ValueError when that cannot be done.
+
+    Its messages are shortened first; where that is not enough, inputs and outputs are told of the first model only.
+    """
+    for shorter in (message, _without_ports(message)):
+        for limit in (MESSAGE_LIMIT, 120, 60, 20, 0):
+            encoded = encode(_with_messages(shorter, limit))
+            if len(encoded) <= REPORT_LIMIT:
+                return encoded
     raise ValueError(f"the report takes {len(encoded)} bytes, a pod can report {REPORT_LIMIT}")
 
 
@@ -98,6 +104,17 @@ def _with_messages(message: Wire, limit: int) -> Wire:
     if isinstance(message, FetchReport):
         return message.model_copy(update={"message": _cut(message.message, limit)})
     return message
+
+
+def _without_ports(message: Wire) -> Wire:
+    if not isinstance(message, VerifyReport):
+        return message
+    first = next((file.name for file in message.artifacts if file.outputs), "")
+    files = [
+        file if file.name == first else file.model_copy(update={"inputs": [], "outputs": []})
+        for file in message.artifacts
+    ]
+    return message.model_copy(update={"artifacts": files})
 
 
 def _cut(message: str, limit: int) -> str:

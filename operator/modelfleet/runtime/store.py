@@ -37,6 +37,10 @@ _FIRST_PAUSE_SECONDS: Final = 1.0
 Result = TypeVar("Result")
 
 
+class NotFoundError(RefusedError):
+    """The store answers, and has no such file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """A file being read."""
@@ -144,7 +148,7 @@ def _sorted_errors(uri: str, access: credentials.Access) -> Iterator[None]:
     except RefusedError:
         raise
     except FileNotFoundError:
-        raise RefusedError("Unreachable", f"{where}: not found in the store") from None
+        raise NotFoundError("Unreachable", f"{where}: not found in the store") from None
     except PermissionError as error:
         raise RefusedError("Unauthorized", f"{where}: the store refused access: {_scrub(str(error), access)}") from None
     except aiohttp.ClientResponseError as error:
@@ -164,7 +168,7 @@ def _by_status(where: str, status: int) -> RefusedError:
     if status in (401, 403):
         return RefusedError("Unauthorized", f"{where}: the store refused access (HTTP {status}): check the Secret")
     if status in (404, 410):
-        return RefusedError("Unreachable", f"{where}: not found in the store (HTTP {status})")
+        return NotFoundError("Unreachable", f"{where}: not found in the store (HTTP {status})")
     if status == 416:
         return RefusedError("SizeMismatch", f"{where}: the file in the store is shorter than expected")
     busy = status >= 500 or status in (408, 425, 429)

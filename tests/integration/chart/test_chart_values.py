@@ -23,6 +23,13 @@ EVERYTHING_ON: dict[str, Any] = {
     },
     "imagePullSecrets": ["registry"],
     "nodePools": {"cuda": {"nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}},
+    "verification": {
+        "everyHours": 24,
+        "signatures": {
+            "policy": "Require",
+            "publicKeys": [{"name": "release", "key": "-----BEGIN PUBLIC KEY-----\nabc", "namespaces": ["vision"]}],
+        },
+    },
     "admission": {"nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []}},
     "networkPolicy": {"enabled": True},
 }
