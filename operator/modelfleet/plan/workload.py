@@ -305,7 +305,12 @@ def _default_image_probes() -> dict[str, Any]:
     return {
         "startupProbe": {**live, "periodSeconds": 2, "failureThreshold": STARTUP_SECONDS // 2},
         "livenessProbe": {**live, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3},
-        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": "http"}, "periodSeconds": 5},
+        # Patient: taken out of service, a pod that is slow for load leaves the others more of it.
+        "readinessProbe": {
+            "httpGet": {"path": "/v2/health/ready", "port": "http"},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+        },
     }
 
 
