@@ -40,7 +40,7 @@ def main() -> None:
     """Train and save the weights, as ``weights.pt``."""
     step = train.step(local="train")
     cuda = torch.cuda.is_available()
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    torch.distributed.init_process_group(train.backend())
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
@@ -55,6 +55,7 @@ def main() -> None:
 
     network = Inspector().to(device)
     model = DistributedDataParallel(network, device_ids=[device.index] if cuda else None)
+    train.compress_gradients(model)
     rounds = len(images) // BATCH
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * rounds)

@@ -32,6 +32,8 @@ class NodePoolSetting(_Setting):
 
     node_selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []
+    backend: Literal["nccl", "gloo"] | None = None
+    env: dict[str, str] = {}
 
 
 class LeaseSetting(_Setting):
@@ -126,7 +128,10 @@ class Settings(_Setting):
 
     def installation(self) -> Installation:
         """What plans need to know of it."""
-        pools = {name: NodePool(pool.node_selector, tuple(pool.tolerations)) for name, pool in self.node_pools.items()}
+        pools = {
+            name: NodePool(pool.node_selector, tuple(pool.tolerations), pool.backend, pool.env)
+            for name, pool in self.node_pools.items()
+        }
         signatures = self.verification.signatures
         return Installation(
             self.installation_name,

@@ -1,12 +1,15 @@
 """The Job of a step: what its pods are told, where they run, and how they find each other."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from modelfleet.api.training_job import TrainingJobSpec
-from modelfleet.plan import dag, pods, registration, rendezvous, step_job
+from modelfleet.plan import dag, placement, pods, registration, rendezvous, step_job
+from modelfleet.plan.installation import NodePool
+from modelfleet.plan.job_state import Trouble
 from tests.unit.job_world import COMMIT, DIGEST, INSTALLATION, World, job, step
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2, "numProcPerNode": 4}
@@ -56,6 +59,72 @@ def test_plain_ranks_and_addresses() -> None:
     assert not any(name.startswith("PET_") for name in variables)
     assert variables["MASTER_ADDR"] == "nightly-train-1-0.nightly-training"
     assert (variables["NNODES"], variables["WORLD_SIZE"]) == ("2", "8")
+
+
+def test_deepspeed_finds_its_hostfile_and_both_sets_of_variables() -> None:
+    made = built(job(trainer=TRAINER | {"framework": "deepspeed"}), attempt=2)
+    template = made["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "modelfleet.dev/hostfile": "nightly-train-2-0.nightly-training slots=4\n"
+        "nightly-train-2-1.nightly-training slots=4\n"
+    }
+    assert {"name": "hostfile", "mountPath": "/job", "readOnly": True} in template["spec"]["containers"][0][
+        "volumeMounts"
+    ]
+    item = {
+        "path": "hostfile",
+        "fieldRef": {"fieldPath": "metadata.annotations['modelfleet.dev/hostfile']"},
+    }
+    assert {"name": "hostfile", "downwardAPI": {"items": [item]}} in template["spec"]["volumes"]
+    variables = environment(template["spec"])
+    assert variables["MASTER_ADDR"] == variables["PET_MASTER_ADDR"] == "nightly-train-2-0.nightly-training"
+    assert variables["NODE_RANK"] == variables["PET_NODE_RANK"]
+    assert (variables["WORLD_SIZE"], variables["PET_NPROC_PER_NODE"]) == ("8", "4")
+    assert "annotations" not in built(job(trainer=TRAINER))["spec"]["template"]["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "limits", "backend"),
+    [
+        (NodePool(), {}, "gloo"),
+        (NodePool(), {"nvidia.com/gpu": 2}, "nccl"),
+        (NodePool(backend="gloo"), {"nvidia.com/gpu": 2}, "gloo"),
+        (NodePool(backend="nccl"), {}, "nccl"),
+    ],
+)
+def test_the_pool_or_else_the_gpus_say_what_a_gang_talks_by(pool: NodePool, limits: Any, backend: str) -> None:
+    obj = World(job(trainer=TRAINER | {"resourcesPerNode": {"limits": limits}}, nodePool="p")).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    installation = replace(INSTALLATION, node_pools={"p": pool})
+    made = step_job.job(obj, spec, dag.steps_of(spec)[0], 1, {}, installation)
+    assert environment(made["spec"]["template"]["spec"])["DISTRIBUTED_BACKEND"] == backend
+
+
+def test_the_pools_environment_reaches_distributed_steps_and_theirs_wins() -> None:
+    pool = NodePool(env={"NCCL_SOCKET_IFNAME": "eth0", "NCCL_DEBUG": "INFO"})
+    installation = replace(INSTALLATION, node_pools={"p": pool})
+    theirs = TRAINER | {"env": [{"name": "NCCL_DEBUG", "value": "WARN"}]}
+    obj = World(job(step("plain"), step("train", trainer=theirs), nodePool="p")).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    plain, train = (
+        environment(step_job.job(obj, spec, each, 1, {}, installation)["spec"]["template"]["spec"])
+        for each in spec.steps
+    )
+    assert (train["NCCL_SOCKET_IFNAME"], train["NCCL_DEBUG"]) == ("eth0", "WARN")
+    assert not plain.keys() & {"NCCL_SOCKET_IFNAME", "DISTRIBUTED_BACKEND"}
+
+
+def test_labels_that_no_node_has_are_named() -> None:
+    trouble = Trouble("Unschedulable", "no node takes pod p: 0/2 nodes are available: 2 node(s) didn't match")
+    made = built(job(step("train"), nodePool="cuda"))
+    nodes = [{"metadata": {"name": "n", "labels": {"pool": "cpu"}}}, {"metadata": {"name": "m"}}]
+    assert placement.explained(trouble, made, nodes).message == (
+        "no node takes pod p: no node has the labels pool=cuda of its nodePool or nodeSelector:"
+        " 0/2 nodes are available: 2 node(s) didn't match"
+    )
+    nodes[1]["metadata"]["labels"] = {"pool": "cuda"}
+    assert placement.explained(trouble, made, nodes) == trouble
+    assert placement.explained(trouble, built(job(step("train"))), []) == trouble
 
 
 def test_one_node_needs_no_service() -> None:

@@ -41,6 +41,9 @@ REVISION_LABEL: Final = f"{GROUP}/revision"
 STEP_LABEL: Final = f"{GROUP}/step"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 
+HOSTFILE_ANNOTATION: Final = f"{GROUP}/hostfile"
+"""On pods of a DeepSpeed step: its hostfile, which the kubelet shows them as a file."""
+
 NODE_LABEL_PREFIX: Final = "node.modelfleet.dev/"
 """Prefix of the only labels the operator writes on nodes: ``node.modelfleet.dev/<owner>: <install>-<workload>``.
 

@@ -11,7 +11,7 @@ from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.api.training_policy import Checkpoint, FailurePolicy, Retry
 
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
-Framework = Literal["torch", "plain"]
+Framework = Literal["torch", "deepspeed", "plain"]
 Comparison = Literal[">=", ">", "<=", "<", "=="]
 Direction = Literal["Maximize", "Minimize"]
 
@@ -68,7 +68,8 @@ class Trainer(Contract):
     resources_per_node: pod.Resources | None = None
     """Requests and limits of each pod."""
     framework: Framework = "torch"
-    """torch: rendezvous for torchrun in PET_* variables. plain: ranks and addresses only."""
+    """torch: rendezvous for torchrun in PET_* variables. plain: ranks and addresses only, in NODE_RANK, NNODES,
+    NPROC_PER_NODE, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. deepspeed: both, and /job/hostfile for its launcher."""
 
 
 class Step(Contract):

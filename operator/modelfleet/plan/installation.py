@@ -18,6 +18,10 @@ class NodePool:
 
     node_selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     tolerations: tuple[Mapping[str, Any], ...] = ()
+    backend: Literal["nccl", "gloo"] | None = None
+    """What distributed steps communicate by; ``None``: nccl where a step asks for NVIDIA GPUs, else gloo."""
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Environment of distributed steps, such as NCCL_SOCKET_IFNAME; a step's own wins."""
 
 
 @dataclass(frozen=True)

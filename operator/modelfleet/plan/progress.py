@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, gang, job_state, queueing, rendezvous, step_job, steps
+from modelfleet.plan import backoff, conditions, gang, job_state, placement, queueing, rendezvous, step_job, steps
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
@@ -225,7 +225,7 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
         return _status(step, "Pending", message="suspended")
     try:
         job = step_job.job(setting.obj, setting.spec, step, attempt, _inputs(step, progress), setting.installation)
-    except step_job.UnknownNodePoolError as error:
+    except placement.UnknownNodePoolError as error:
         progress.blocked = Halt("UnknownNodePool", f"step {step.name}: {error}")
         return _status(step, "Pending", message=str(error))
     name = job["metadata"]["name"]

@@ -13,6 +13,9 @@ JOB_NAME_LENGTH: Final = 60
 RENDEZVOUS_PORT: Final = 29500
 """torchrun's default."""
 
+HOSTFILE_FOLDER: Final = "/job"
+"""Where DeepSpeed's launcher looks for ``hostfile`` when it is not told another place."""
+
 
 def job_name(training_job: str, step: str, attempt: int) -> str:
     """Name of the Job of one attempt at a step."""
@@ -62,13 +65,22 @@ def variables(trainer: Trainer, training_job: str, step: str, attempt: int) -> l
     master = f"{job}-0.{service_name(training_job)}" if trainer.num_nodes > 1 else "localhost"
     counts = {"NNODES": trainer.num_nodes, "NPROC_PER_NODE": trainer.num_proc_per_node}
     common = {**counts, "MASTER_ADDR": master, "MASTER_PORT": RENDEZVOUS_PORT}
-    prefix = "PET_" if trainer.framework == "torch" else ""
-    if trainer.framework == "torch":
-        common |= {"RDZV_BACKEND": "static", "RDZV_ID": job}
-    else:
-        common |= {"WORLD_SIZE": trainer.num_nodes * trainer.num_proc_per_node}
     rank = {"fieldRef": {"fieldPath": f"metadata.annotations['{job_state.COMPLETION_INDEX}']"}}
-    return [
-        {"name": f"{prefix}NODE_RANK", "valueFrom": rank},
-        *({"name": f"{prefix}{name}", "value": str(value)} for name, value in common.items()),
-    ]
+    found: list[dict[str, Any]] = []
+    if trainer.framework in ("torch", "deepspeed"):
+        torchrun = common | {"RDZV_BACKEND": "static", "RDZV_ID": job}
+        found.append({"name": "PET_NODE_RANK", "valueFrom": rank})
+        found += ({"name": f"PET_{name}", "value": str(value)} for name, value in torchrun.items())
+    if trainer.framework in ("plain", "deepspeed"):
+        plain = common | {"WORLD_SIZE": trainer.num_nodes * trainer.num_proc_per_node}
+        found.append({"name": "NODE_RANK", "valueFrom": rank})
+        found += ({"name": name, "value": str(value)} for name, value in plain.items())
+    return found
+
+
+def hostfile(trainer: Trainer, training_job: str, step: str, attempt: int) -> str:
+    """The nodes of a gang by rank, with their processes, as DeepSpeed's launcher reads them."""
+    job, service_of = job_name(training_job, step, attempt), service_name(training_job)
+    return "".join(
+        f"{job}-{rank}.{service_of} slots={trainer.num_proc_per_node}\n" for rank in range(trainer.num_nodes)
+    )

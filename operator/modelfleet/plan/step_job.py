@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from modelfleet.api import names, wire
 from modelfleet.api.training_job import DatasetInitializer, Step, TrainingJobSpec
-from modelfleet.plan import job_state, naming, pods, queueing, rendezvous
+from modelfleet.plan import job_state, naming, placement, pods, queueing, rendezvous
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
@@ -20,10 +20,6 @@ DATASET_PATH: Final = f"{WORKSPACE}/dataset"
 
 BY_POLICY: Final = "PodFailurePolicy"
 """Reason of the Failed condition of a Job that a rule of its podFailurePolicy failed."""
-
-
-class UnknownNodePoolError(ValueError):
-    """``nodePool`` names none of the installation's; the message lists those there are."""
 
 
 def output_uri(obj: Mapping[str, Any], spec: TrainingJobSpec, step: str, attempt: int) -> str:
@@ -41,7 +37,7 @@ def job(
     inputs: Mapping[str, wire.StepInput],
     installation: Installation,
 ) -> RawObject:
-    """The Job of one attempt. Raises :class:`UnknownNodePoolError`."""
+    """The Job of one attempt. Raises :class:`~modelfleet.plan.placement.UnknownNodePoolError`."""
     metadata = obj["metadata"]
     nodes = step.trainer.num_nodes if step.trainer is not None else 1
     labels = {
@@ -50,7 +46,13 @@ def job(
         names.STEP_LABEL: step.name,
         names.ATTEMPT_LABEL: str(attempt),
     }
-    template = {"metadata": {"labels": labels}, "spec": _pod(obj, spec, step, attempt, inputs, installation)}
+    template: dict[str, Any] = {
+        "metadata": {"labels": labels},
+        "spec": _pod(obj, spec, step, attempt, inputs, installation),
+    }
+    if step.trainer is not None and step.trainer.framework == "deepspeed":
+        hosts = rendezvous.hostfile(step.trainer, metadata["name"], step.name, attempt)
+        template["metadata"]["annotations"] = {names.HOSTFILE_ANNOTATION: hosts}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -100,6 +102,7 @@ def _pod(
     inputs: Mapping[str, wire.StepInput],
     installation: Installation,
 ) -> dict[str, Any]:
+    pool = placement.pool_of(spec, step, installation)
     dataset = spec.initializer.dataset if spec.initializer is not None and not step.depends_on else None
     output_secret = spec.output.secret_ref.name if spec.output.secret_ref else None
     dataset_secret = dataset.secret_ref.name if dataset is not None and dataset.secret_ref else None
@@ -114,6 +117,10 @@ def _pod(
         # Data loaders and NCCL hand tensors over in shared memory; a container's own /dev/shm has 64 MiB.
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - a path inside the container
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
+        if step.trainer.framework == "deepspeed":
+            where = {"fieldPath": f"metadata.annotations['{names.HOSTFILE_ANNOTATION}']"}
+            mounts.append({"name": "hostfile", "mountPath": rendezvous.HOSTFILE_FOLDER, "readOnly": True})
+            volumes.append({"name": "hostfile", "downwardAPI": {"items": [{"path": "hostfile", "fieldRef": where}]}})
     checkpoint = None
     root = checkpoint_root(obj, spec, step)
     if spec.checkpoint is not None and root is not None:
@@ -140,9 +147,9 @@ def _pod(
     pod: dict[str, Any] = {
         **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
         "restartPolicy": "Never",
-        "containers": [_container(obj, spec, step, attempt, order, mounts)],
+        "containers": [_container(obj, spec, step, attempt, order, pool, mounts)],
         "volumes": volumes,
-        **_placement(spec, step, installation),
+        **placement.fields(spec, pool),
     }
     if dataset is not None:
         pod["initContainers"] = [_fetch(dataset, dataset_secret, workspace, installation)]
@@ -157,6 +164,7 @@ def _container(
     step: Step,
     attempt: int,
     order: wire.StepOrder,
+    pool: NodePool,
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
     source = step.trainer or step
@@ -164,7 +172,7 @@ def _container(
     theirs = [variable.model_dump(by_alias=True) for variable in source.env]
     # The user's own word wins: whoever sets PET_RDZV_BACKEND knows why.
     named = {variable["name"] for variable in theirs}
-    ours = [variable for variable in _environment(obj, spec, step, attempt) if variable["name"] not in named]
+    ours = [variable for variable in _environment(obj, spec, step, attempt, pool) if variable["name"] not in named]
     container: dict[str, Any] = {
         "name": step.name,
         "image": source.image,
@@ -182,7 +190,9 @@ def _container(
     return container
 
 
-def _environment(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int) -> list[dict[str, Any]]:
+def _environment(
+    obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, pool: NodePool
+) -> list[dict[str, Any]]:
     """What any program may want to know, and the rendezvous of a distributed step."""
     plain = {"HOME": "/tmp"}  # noqa: S108 - the one folder that every image can write to
     if spec.source is not None:
@@ -192,6 +202,7 @@ def _environment(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int
         # For programs without the train library: an attempt's checkpoints are in the folder of its number.
         plain["CHECKPOINT_ROOT"] = root
         plain["CHECKPOINT_FOLDER"] = f"{root}/{attempt}"
+    plain |= placement.communication(step, pool)
     variables = [{"name": name, "value": value} for name, value in plain.items()]
     if step.trainer is not None:
         variables += rendezvous.variables(step.trainer, obj["metadata"]["name"], step.name, attempt)
@@ -221,32 +232,3 @@ def _fetch(
         pull_policy=installation.image_pull_policy,
         mounts=[workspace, *pods.credentials_mounts([secret])],
     )
-
-
-def _placement(spec: TrainingJobSpec, step: Step, installation: Installation) -> dict[str, Any]:
-    """The pool's selector and tolerations with those of the job on top."""
-    pool = _node_pool(step.node_pool or spec.node_pool, installation)
-    selector = {**pool.node_selector, **spec.node_selector}
-    tolerations = [
-        *(dict(toleration) for toleration in pool.tolerations),
-        *(toleration.model_dump(by_alias=True, exclude_none=True) for toleration in spec.tolerations),
-    ]
-    placement: dict[str, Any] = {}
-    if selector:
-        placement["nodeSelector"] = selector
-    if tolerations:
-        placement["tolerations"] = tolerations
-    return placement
-
-
-def _node_pool(name: str | None, installation: Installation) -> NodePool:
-    if name is None:
-        return NodePool()
-    try:
-        return installation.node_pools[name]
-    except KeyError:
-        known = ", ".join(sorted(installation.node_pools)) or "none"
-        raise UnknownNodePoolError(
-            f"nodePool {name} is not one of this installation's (known: {known});"
-            " add it to the chart's nodePools or use nodeSelector"
-        ) from None

@@ -25,7 +25,7 @@ class Attempt:
     """``None``: it was deleted."""
     pods: Sequence[RawObject] = ()
     trouble: job_state.Trouble | None = None
-    """What Events say about why nothing runs."""
+    """Why nothing runs, where the pods alone do not say it (as well)."""
     nodes: unreachable.Nodes = field(default_factory=dict)
     """The nodes that its pods are on."""
 
@@ -91,7 +91,7 @@ def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | 
     if not queued and (half := gang.stuck_halfway(attempt.pods, wanted, now)):
         return Over("Lost", "GangIncomplete", half, now)
     return Running(
-        job_state.trouble(attempt.pods) or attempt.trouble,
+        attempt.trouble or job_state.trouble(attempt.pods),
         job_state.ready_count(attempt.pods),
         wanted,
         unreachable.until_lost(attempt.pods, attempt.nodes, now),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from modelfleet.api import names
-from modelfleet.plan import gate, job_state, progress, queueing, steps, training_job
+from modelfleet.plan import gate, job_state, placement, progress, queueing, steps, training_job
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training_status import FINISHED
 from modelfleet.reconcile import jobs
@@ -64,7 +64,10 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
         mine = await jobs.fresh_pods(context, job)
     if queueing.held_back(job):
         return steps.Attempt(job, mine)
-    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine), jobs.nodes_of(context, mine))
+    trouble = await jobs.trouble(context, job, mine)
+    if trouble is None and (seen := job_state.trouble(mine)) is not None and seen.reason == "Unschedulable":
+        trouble = placement.explained(seen, job, context.view.nodes())
+    return steps.Attempt(job, mine, trouble, jobs.nodes_of(context, mine))
 
 
 def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:

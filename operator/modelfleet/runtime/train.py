@@ -36,11 +36,22 @@ from modelfleet.api.wire import (
 )
 from modelfleet.runtime import store
 from modelfleet.runtime.checkpoint import Checkpoints
+from modelfleet.runtime.communication import backend, compress_gradients
 from modelfleet.runtime.fetch import fetch, sha256_of
 from modelfleet.runtime.onnx_export import check, export_onnx, quantize_int8
 from modelfleet.runtime.report import encode, leave, read_order
 
-__all__ = ["Inputs", "Step", "StepError", "check", "export_onnx", "quantize_int8", "step"]
+__all__ = [
+    "Inputs",
+    "Step",
+    "StepError",
+    "backend",
+    "check",
+    "compress_gradients",
+    "export_onnx",
+    "quantize_int8",
+    "step",
+]
 
 logger = logging.getLogger(__name__)
 
