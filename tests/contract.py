@@ -222,6 +222,8 @@ def edge_deployment() -> Document:
                     {"name": "all", "nodes": "100%"},
                 ],
                 "maxUnavailable": "10%",
+                "startsPerMinute": 60,
+                "maintenanceWindow": {"schedule": "0 2 * * *", "duration": "4h", "timeZone": "Asia/Shanghai"},
                 "failureThreshold": {"percentage": 5, "minSamples": 10},
                 "onFailure": "Rollback",
                 "progressDeadlineSeconds": 1800,

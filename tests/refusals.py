@@ -240,6 +240,25 @@ RULES = (
     ),
     Refusal(
         "EdgeDeployment",
+        {"spec.strategy.maintenanceWindow.schedule": "nightly"},
+        "spec.strategy.maintenanceWindow.schedule",
+        "must be a cron schedule",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.strategy.maintenanceWindow.duration": "0s"},
+        "spec.strategy.maintenanceWindow.duration",
+        "must be longer than nothing",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.strategy.maintenanceWindow.timeZone": "../etc/passwd"},
+        "spec.strategy.maintenanceWindow.timeZone",
+        "must be the name of a time zone",
+    ),
+    Refusal("EdgeDeployment", {"spec.strategy.startsPerMinute": 0}, "spec.strategy.startsPerMinute"),
+    Refusal(
+        "EdgeDeployment",
         {"spec.strategy.failureThreshold.percentage": 101},
         "spec.strategy.failureThreshold.percentage",
     ),

@@ -140,8 +140,8 @@ def test_every_rule_has_a_case() -> None:
 
 
 def test_an_unknown_field_is_refused() -> None:
-    document = contract.edited(contract.edge_deployment(), {"spec.strategy.startsPerMinute": 60})
-    with pytest.raises(ValidationError, match="startsPerMinute"):
+    document = contract.edited(contract.edge_deployment(), {"spec.strategy.startsPerHour": 60})
+    with pytest.raises(ValidationError, match="startsPerHour"):
         MODELS["EdgeDeployment"].model_validate(document)
 
 

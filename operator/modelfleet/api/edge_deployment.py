@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from modelfleet.api import common, duration, pod
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
-from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, short_dns_name
+from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, matches, short_dns_name
 from modelfleet.api.traffic import Traffic
 
 Placement = Literal["EveryNode", "Replicas"]
@@ -135,6 +135,57 @@ class FailureThreshold(Contract):
     """Nodes whose outcome must be known before it is judged; a smaller wave is judged when all of it are known."""
 
 
+def _cron_field(number: str) -> str:
+    item = rf"({number}(-{number})?|[*])(/[1-9][0-9]?)?"
+    return f"{item}(,{item})*"
+
+
+_MONTHS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
+_DAYS = "SUN|MON|TUE|WED|THU|FRI|SAT"
+_CRON = " ".join(
+    _cron_field(f"({number})")
+    for number in (
+        "[0-5]?[0-9]",
+        "[01]?[0-9]|2[0-3]",
+        "[1-9]|[12][0-9]|3[01]",
+        f"[1-9]|1[0-2]|{_MONTHS}",
+        f"[0-7]|{_DAYS}",
+    )
+)
+Schedule = Annotated[
+    str,
+    Field(max_length=100),
+    Rules(
+        matches(
+            f"^{_CRON}$",
+            "must be a cron schedule of minute, hour, day of month, month and day of week with one space between them,"
+            " such as 0 2 * * * or 30 22 * * FRI,SAT",
+        )
+    ),
+]
+TimeZone = Annotated[
+    str,
+    Field(max_length=64),
+    Rules(
+        matches(
+            r"^[A-Za-z][-+A-Za-z0-9_]*(/[A-Za-z0-9][-+A-Za-z0-9_]*)*$",
+            "must be the name of a time zone of the IANA database, such as Asia/Shanghai",
+        )
+    ),
+]
+
+
+class MaintenanceWindow(Contract):
+    """When nodes may be moved. Rolling back, and starting what serves nothing, waits for no window."""
+
+    schedule: Schedule
+    """When it opens, as a cron schedule. What falls into the hour that summer time skips opens right after it."""
+    duration: duration.PositiveDuration
+    """How long it stays open, such as 4h."""
+    time_zone: TimeZone = "UTC"
+    """Time zone of the schedule."""
+
+
 class Strategy(Contract):
     """How the fleet is moved to a new version."""
 
@@ -147,6 +198,10 @@ class Strategy(Contract):
     """Waves in their order; absent: one wave of all nodes."""
     max_unavailable: common.CountOrPercent = "10%"
     """Most nodes in flight at once: a number or a percentage of the wave's reachable nodes, at least 1."""
+    starts_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Most nodes that begin to be moved within a minute, so that not all fetch at once; absent: no limit."""
+    maintenance_window: MaintenanceWindow | None = None
+    """When nodes may be moved; absent: at any time."""
     failure_threshold: FailureThreshold = Field(default_factory=FailureThreshold)
     """How many nodes may fail; those within it are left out of their wave and stay counted."""
     on_failure: Literal["Rollback", "Pause"] = "Rollback"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
@@ -21,11 +21,11 @@ from modelfleet.plan import (
     edge_problems,
     edge_status,
     handover,
+    moves,
     pool_services,
     replicas,
     revision,
     traffic,
-    waves,
     workload,
 )
 from modelfleet.plan.aim import Aim, Problem
@@ -38,9 +38,6 @@ from modelfleet.plan.serving_pod import Trouble
 from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import State
 from modelfleet.plan.workload import Workload
-
-MOVES_AT_ONCE: Final = 250
-"""Most node labels in one Outcome: a changed spec is noticed between two batches also in the largest fleet."""
 
 SETTLE_STATUS_SECONDS: Final = 5.0
 """How long counts may wait: a wave of a thousand gateways does not write a thousand statuses."""
@@ -103,18 +100,17 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
-    _mark_hurt(members, aim, catalogue)
-    moves, progress = _moves(spec, before, aim, members, catalogue, now)
+    moving = moves.plan(spec, before, aim, members, catalogue.find, now)
     prefetch = spec.strategy.recreate_order == "PrefetchFirst"
     terms = handover.Terms(
         observation.keys,
         installation.name,
         attempt,
         prefetch,
-        held=aim.in_doubt,
+        held=aim.in_doubt or moving.closed,
         undone=_undone(spec, aim),
     )
-    labels, needed, told = _labels(observation, members, moves, terms)
+    labels, needed, told = _labels(observation, members, moving.to, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     routed = traffic.routed_pods(owner, spec, pods)
     routing = traffic.decide(
@@ -127,12 +123,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         installation,
         now,
     )
-    scaled, unneeded = replicas.scale(observation, aim, moves, live, catalogue.find, owner, spec, routing)
+    scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing)
     local = pool_services.services(owner, spec.serving.ports, observation.pools)
     gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
     routes, taken = _untaken([*local, *routing.apply], observed.taken)
     found = edge_findings.Findings(
-        owner, spec, aim, observation, members, progress, live, catalogue.find, observed.refusals, routing, taken
+        owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken
     )
     noting = any(each.values.get(observation.keys.failed) for each in labels)
     if found.gives_up and not noting:
@@ -161,9 +157,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
-        requeue_after=_look_again(
-            members, progress, routing, now, more=len(labels) >= MOVES_AT_ONCE, taken=bool(taken)
-        ),
+        requeue_after=_look_again(members, moving, routing, now, more=len(labels) >= moves.AT_ONCE, taken=bool(taken)),
     )
 
 
@@ -213,69 +207,6 @@ class Catalogue:
                 self._found.setdefault(item.hash, item)
 
 
-def _moves(
-    spec: EdgeDeploymentSpec,
-    before: Mapping[str, Any],
-    aim: Aim,
-    members: list[Member],
-    catalogue: Catalogue,
-    now: datetime,
-) -> tuple[dict[str, Workload], waves.Progress[Member]]:
-    """What goes where now, by name of node or replica, and how far the rollout is."""
-    limit = spec.strategy.max_unavailable
-    idle: waves.Progress[Member] = waves.Progress(None)
-    if aim.target is None:
-        return {}, idle
-    free = {member.name for member in members if not member.carried}
-    if aim.settled:
-        urgent = set() if aim.refused else set(edge_findings.rolled_back(aim, members, catalogue.find))
-        chosen = waves.catch_up(members, urgent, free, limit)
-        if aim.refused:
-            chosen = [member for member in chosen if member.name in free]
-        moves = {member.name: member.wanted for member in chosen if member.wanted}
-        return ({} if spec.paused else _first(moves)), idle
-    progress = waves.progress(members, spec.strategy, _standing(before, aim, now))
-    if spec.paused or aim.orders.paused:
-        return {}, progress
-    moves = {}
-    if aim.problem is None:
-        moves = {member.name: member.wanted for member in progress.next if member.wanted}
-    return _first({**_joiners(aim.stable, members, moves), **moves}), progress
-
-
-def _standing(before: Mapping[str, Any], aim: Aim, now: datetime) -> waves.Standing:
-    if not edge_findings.is_same_rollout(aim, before):
-        return waves.Standing(now, promotes=aim.orders.promotes)
-    soaking = before.get("soakStartedAt")
-    return waves.Standing(
-        now,
-        wave=before.get("wave"),
-        soaking_since=conditions.parse_timestamp(soaking) if soaking else None,
-        promotes=aim.orders.promotes,
-    )
-
-
-def _mark_hurt(members: list[Member], aim: Aim, catalogue: Catalogue) -> None:
-    """Mark what a superseded rollout left without a pod that serves: it is due first, whatever else may be down."""
-    for member in members:
-        if member.state is State.WAITING and member.carried and not member.serves:
-            item = catalogue.find(member.carried)
-            member.hurt = item is None or aim.stable is None or item.release.revision != aim.stable.revision
-
-
-def _joiners(stable: Release | None, members: list[Member], moves: Mapping[str, Workload]) -> dict[str, Workload]:
-    """Nodes that serve nothing start on stable at once, and catch up in their turn."""
-    return {
-        member.name: member.on_stable
-        for member in members
-        if stable and member.on_stable and not member.carried and member.name not in moves
-    }
-
-
-def _first(moves: dict[str, Workload]) -> dict[str, Workload]:
-    return dict(list(moves.items())[:MOVES_AT_ONCE])
-
-
 def _is_replica(name: str) -> bool:
     return "/" in name
 
@@ -289,15 +220,14 @@ def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
 
 
 def _labels(
-    observation: Observation, members: Sequence[Member], moves: Mapping[str, Workload], terms: handover.Terms
+    observation: Observation, members: Sequence[Member], moved: Mapping[str, Workload], terms: handover.Terms
 ) -> tuple[list[NodeLabels], set[str], list[Note]]:
     """What is written on nodes now; the hashes of all that they name before or after that; what is worth telling."""
-    gateways = {name: item for name, item in moves.items() if not _is_replica(name)}
-    moved = {member.name: member for member in members if member.name in gateways}
-    begun = handover.begin(gateways, moved, terms)
+    gateways = {name: item for name, item in moved.items() if not _is_replica(name)}
+    begun = handover.begin(gateways, {member.name: member for member in members if member.name in gateways}, terms)
     strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
-    gone_on = handover.go_on(members, gateways, terms, MOVES_AT_ONCE)
-    labels = [*strays[:MOVES_AT_ONCE], *gone_on.labels, *begun.labels]
+    gone_on = handover.go_on(members, gateways, terms, moves.AT_ONCE)
+    labels = [*strays[: moves.AT_ONCE], *gone_on.labels, *begun.labels]
     return labels, {*observation.named(), *begun.workloads, *gone_on.workloads}, [*gone_on.notes.values()]
 
 
@@ -399,7 +329,7 @@ def reference(obj: RawObject) -> ObjectRef:
 
 def _look_again(
     members: Sequence[Member],
-    progress: waves.Progress[Member],
+    moving: moves.Moves,
     routing: Routing,
     now: datetime,
     *,
@@ -409,7 +339,7 @@ def _look_again(
     if more:
         return 0.0
     moments = [member.look_again for member in members if member.look_again is not None]
-    moments += [progress.soaks_until] if progress.soaks_until else []
+    moments += [moving.look_again] if moving.look_again else []
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
     if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
         waits.append(SILENT_LOOK_SECONDS)

@@ -1,24 +1,21 @@
 """What an EdgeDeployment's plan found and decided: the one thing that everything said about it is derived from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import holds
+from modelfleet.plan import holds, moves
 from modelfleet.plan.aim import Aim
 from modelfleet.plan.fleet import Member, Observation
 from modelfleet.plan.holds import Hold
+from modelfleet.plan.moves import Find, Moves
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.revision import Release
 from modelfleet.plan.thresholds import Failures
 from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import Progress, State
-from modelfleet.plan.workload import Workload
-
-Find = Callable[[str], Workload | None]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,8 @@ class Findings:
     aim: Aim
     observation: Observation
     members: Sequence[Member]
-    progress: Progress[Member]
+    moving: Moves
+    """Who is moved to what, and how far the rollout is."""
     live: Mapping[str, RawObject]
     """Deployments that exist, by workload."""
     find: Find
@@ -39,6 +37,11 @@ class Findings:
     routing: Routing
     taken: Sequence[str] = ()
     """Names of its Services that are somebody else's."""
+
+    @property
+    def progress(self) -> Progress[Member]:
+        """How far the rollout is."""
+        return self.moving.progress
 
     @property
     def hold(self) -> Hold | None:
@@ -61,7 +64,7 @@ class Findings:
     @property
     def same_rollout(self) -> bool:
         """Whether the status before spoke of this very attempt at this revision."""
-        return is_same_rollout(self.aim, self.owner.get("status") or {})
+        return moves.is_same_rollout(self.aim, self.owner.get("status") or {})
 
     @cached_property
     def going_back(self) -> bool:
@@ -71,42 +74,16 @@ class Findings:
             return False
         if any(member.next and member.reachable and self._given_up(member.next) for member in self.members):
             return True
-        return bool(rolled_back(aim, self.members, self.find)) or _candidate_replicas(self)
+        return bool(moves.rolled_back(aim, self.members, self.find)) or _candidate_replicas(self)
 
     def _given_up(self, hash_: str) -> bool:
         item = self.find(hash_)
-        return item is not None and item.release.revision in _given_up(self.aim)
+        return item is not None and item.release.revision in moves.given_up(self.aim)
 
     @cached_property
     def tally(self) -> Counter[State]:
         """Members by state."""
         return Counter(member.state for member in self.members)
-
-
-def is_same_rollout(aim: Aim, before: Mapping[str, Any]) -> bool:
-    """Whether the status ``before`` spoke of this very attempt at this revision."""
-    if aim.candidate is None or aim.target is None or aim.candidate.revision != aim.target.revision:
-        return False
-    return int(before.get("attempt") or 1) == aim.orders.attempt
-
-
-def rolled_back(aim: Aim, members: Iterable[Member], find: Find) -> list[str]:
-    """The places within reach that are still on what the fleet was sent back from, the returned ones included."""
-    if not aim.settled or aim.target is None:
-        return []
-    given_up = _given_up(aim)
-    left = []
-    for member in members:
-        item = find(member.carried) if member.carried and member.state is State.WAITING else None
-        if item is not None and item.release.revision in given_up:
-            left.append(member.name)
-    return left
-
-
-def _given_up(aim: Aim) -> set[str]:
-    """The revisions that the fleet is sent back from."""
-    target = aim.target.revision if aim.target else ""
-    return {aim.orders.aborted, aim.candidate.revision if aim.candidate else ""} - {target, ""}
 
 
 def revisions(found: Findings) -> tuple[Release | None, Release | None]:

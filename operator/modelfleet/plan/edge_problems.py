@@ -20,6 +20,8 @@ def problems(found: Findings) -> list[Problem]:
     everything = []
     if found.aim.problem and not found.aim.problem.heals and not found.going_back:
         everything.append(found.aim.problem)
+    if found.moving.problem is not None:
+        everything.append(found.moving.problem)
     # While a rollout is within its threshold, failures are counted and told of, and it goes on.
     exceeded = found.progress.failures is Failures.EXCEEDED and not found.gives_up
     if found.tally[State.FAILED] and (exceeded or found.progress.wave is None):

@@ -46,6 +46,8 @@ def verdict(found: Findings, stable: Release | None, candidate: Release | None, 
     elif found.progress.soaks_until is not None:
         until = conditions.timestamp(found.progress.soaks_until)
         reason, message = "Soaking", f"wave {found.progress.wave} is healthy and soaks until {until}"
+    elif found.moving.wait is not None:
+        reason, message = found.moving.wait.reason, f"{found.moving.wait.message}; {_progress_message(found)}"
     else:
         reason, message = "RollingOut" if candidate else "Converging", _progress_message(found)
     moving = not done and not hold and not problems

@@ -36,6 +36,8 @@ class Member(Place):
     """Hash of the workload that its label names now; empty for none of ours."""
     updated: bool = False
     """Whether it runs the wanted digest."""
+    started: str | None = None
+    """When the pod of what it was moved to was made (RFC 3339); empty where there is none yet."""
     trouble: Trouble | None = None
     """Why it is not healthy, as far as is known."""
     offline: bool = False
@@ -390,8 +392,9 @@ def _judge_beside(member: Member, pod: ServingPod | None, pods: Sequence[Serving
 def _judge_pod(member: Member, pod: ServingPod | None, node_since: datetime | None, clock: Clock) -> None:
     """Judge a place by its pod. A node that was away (back since ``node_since``) has the whole deadline again."""
     if pod is None:
-        member.state, member.podless = State.IN_FLIGHT, True
+        member.state, member.podless, member.started = State.IN_FLIGHT, True, ""
         return
+    member.started = pod.created
     member.updated = pod.running
     member.trouble = pod.trouble
     if pod.ready:

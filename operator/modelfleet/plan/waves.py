@@ -192,11 +192,11 @@ def _gate(
 
 def catch_up(
     places: Sequence[AnyPlace], urgent: Collection[str], free: Collection[str], max_unavailable: int | str
-) -> list[AnyPlace]:
+) -> tuple[list[AnyPlace], list[AnyPlace]]:
     """The places to move to the revision that is stable already, most urgent first, waves or no waves.
 
-    ``urgent`` names those on a revision that was rolled back and ``free`` those that serve nothing: they go at once.
-    Others (returned from a long absence, moved between pools) go within ``max_unavailable``.
+    ``urgent`` names those on a revision that was rolled back and ``free`` those that serve nothing: they go at once
+    (the first list). Others (returned from a long absence, moved between pools) go within ``max_unavailable``.
     """
     waiting = [place for place in places if place.state is State.WAITING]
     counted = sum(place.state in COUNTED for place in places)
@@ -205,7 +205,7 @@ def catch_up(
     at_once += sorted((place for place in waiting if place.name in free and place.name not in urgent), key=_turn)
     budget = max(0, max(1, share(max_unavailable, counted)) - in_flight)
     others = (place for place in waiting if place.name not in urgent and place.name not in free)
-    return at_once + sorted(others, key=_turn)[:budget]
+    return at_once, sorted(others, key=_turn)[:budget]
 
 
 def share(amount: int | str, total: int, *, up: bool = False) -> int:
