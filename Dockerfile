@@ -33,7 +33,12 @@ RUN --mount=type=bind,source=requirements/operator.txt,target=/requirements.txt 
        --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt \
     && rm -rf /tmp/pip
 
+# OpenSSH's client brings a training job's source from ssh:// repositories.
 FROM python AS runtime-dependencies
+RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99host \
+    apt-get update \
+    && apt-get install --yes --no-install-recommends openssh-client \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /usr/share/doc/* /usr/share/man/*
 RUN --mount=type=bind,source=requirements/runtime.txt,target=/requirements.txt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \

@@ -44,17 +44,18 @@ class Demo:
     kubectl: Kubectl
     files: project.Files
     dataset: project.Dataset
+    source: project.Source
     model_version: str = ""
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     request: dict[str, np.ndarray] = field(default_factory=dict)
 
     def train(self) -> None:
         """Apply the TrainingJob and watch it: three steps, the gate, the registered ModelVersion."""
-        job = project.training_job(self.namespace, self.files, self.dataset)
+        job = project.training_job(self.namespace, self.files, self.dataset, self.source)
         name = job["metadata"]["name"]
         self.kubectl.apply(job)
         self.progress.keep("kubectl apply -f examples/defect-inspection/trainingjob.yaml")
-        self.progress.keep("  (with this cluster's store, this checkout's commit and the dataset's digest)")
+        self.progress.keep("  (with this cluster's store and Git server, and the dataset's digest)")
 
         def seen(observed: dict[str, Any]) -> None:
             status = observed.get("status", {})
@@ -68,6 +69,9 @@ class Demo:
         metrics: dict[str, str] = {}
         for step in done["status"]["steps"]:
             metrics |= step.get("results", {}).get("metrics", {})
+        source = done["status"]["source"]
+        check(source["revision"] == self.source.commit, f"branch main is taken for {source['revision']}")
+        self.progress.keep(f"source: branch {self.source.revision} is commit {source['revision'][:12]}")
         accuracy, baseline = float(metrics["accuracy"]), float(metrics["baseline_accuracy"])
         check(accuracy >= baseline, f"accuracy {accuracy} does not reach the baseline's {baseline}")
         self.progress.keep(f"accuracy {accuracy:.4f}; scikit-learn on the same split {baseline:.4f}")
@@ -81,7 +85,8 @@ class Demo:
             "modelversion", self.model_version, lambda version: is_true(version, "Verified"), timeout=180
         )
         lineage = observed["spec"]["lineage"]
-        check(lineage["git"]["revision"] == project.commit()[1], "the lineage names another commit")
+        check(lineage["git"]["revision"] == self.source.commit, "the lineage names another commit")
+        check(observed["spec"]["channel"] == "production", "what is trained from main is of channel production")
         check(lineage["dataset"]["sha256"] == self.dataset.sha256, "the lineage names another dataset")
         self.artifacts = {artifact["name"]: artifact for artifact in observed["spec"]["artifacts"]}
         check({"fp32", "int8"} <= set(self.artifacts), f"artifacts are {sorted(self.artifacts)}")
@@ -89,7 +94,10 @@ class Demo:
             digest = hashlib.sha256(self.files.read(artifact["uri"])).hexdigest()
             check(digest == artifact["sha256"], f"{artifact['uri']} has sha256 {digest}")
             self.progress.keep(f"{artifact['name']:5} {artifact['sizeBytes']:>8} bytes  sha256:{digest[:16]}…")
-        self.progress.keep(f"git {lineage['git']['revision'][:12]}, dataset sha256:{self.dataset.sha256[:12]}…")
+        self.progress.keep(
+            f"git {lineage['git']['revision'][:12]}, dataset sha256:{self.dataset.sha256[:12]}…, channel"
+            f" {observed['spec']['channel']}"
+        )
 
     def roll_out(self) -> None:
         """The EdgeDeployment over all pools, wave by wave."""
@@ -214,6 +222,11 @@ def tell(cluster: Cluster, progress: Progress, namespace: str = NAMESPACE) -> De
 
     Raises :class:`Broken` or ``NotReached`` where the product falls short.
     """
+    with project.served_source(cluster.store) as source:
+        return _tell(cluster, progress, namespace, source)
+
+
+def _tell(cluster: Cluster, progress: Progress, namespace: str, source: project.Source) -> Demo:
     kubectl = cluster.kubectl
     kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
     kubectl("create", "namespace", namespace)
@@ -223,8 +236,8 @@ def tell(cluster: Cluster, progress: Progress, namespace: str = NAMESPACE) -> De
             dataset = project.draw_dataset(files, Path(scratch))
         kubectl.apply(files.secret(namespace))
         progress.keep(f"{dataset.uri}  sha256:{dataset.sha256[:16]}…")
-    demo = Demo(namespace, progress, kubectl.within(namespace), files, dataset)
-    version = project.training_job(namespace, files, dataset)["spec"]["version"]
+    demo = Demo(namespace, progress, kubectl.within(namespace), files, dataset, source)
+    version = project.training_job(namespace, files, dataset, source)["spec"]["version"]
     with progress.phase("A TrainingJob: preprocess → train (two pods, torchrun, gloo) → evaluate → gate"):
         demo.train()
     with progress.phase("The ModelVersion, hashed in the cluster"):

@@ -7,14 +7,19 @@ store's address and keys, the commit, the dataset's digest) is set on the parsed
 import copy
 import hashlib
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import s3fs
 import yaml
 
+from e2e import git_server
 from e2e.cluster.commands import run
 from e2e.cluster.store import Store
 
@@ -83,17 +88,26 @@ def draw_dataset(files: Files, scratch: Path) -> Dataset:
     return Dataset(uri=uri, sha256=digest)
 
 
-def commit() -> tuple[str, str]:
-    """Repository and full commit of this checkout: what the step images were built from."""
+@dataclass(frozen=True)
+class Source:
+    """This checkout's last commit, on a Git server that pods reach."""
 
-    def git(*words: str) -> str:
-        return run("git", *words, folder=ROOT).strip()
+    repository: str
+    revision: str
+    """The branch that ends in it."""
+    commit: str
 
-    remotes = git("remote").split()
-    repository = git("remote", "get-url", remotes[0]) if remotes else ROOT.as_uri()
-    if "://" not in repository:
-        repository = Path(repository).absolute().as_uri() if Path(repository).exists() else f"ssh://{repository}"
-    return repository, git("rev-parse", "HEAD")
+
+@contextmanager
+def served_source(store: Store) -> Iterator[Source]:
+    """Serve this checkout's last commit as branch main, beside the store, until the block ends."""
+    with tempfile.TemporaryDirectory() as scratch:
+        served = Path(scratch) / "modelfleet.git"
+        run("git", "init", "--quiet", "--bare", "--initial-branch=main", served)
+        run("git", "fetch", "--quiet", "--update-shallow", ROOT, "HEAD:refs/heads/main", folder=served)
+        commit = run("git", "rev-parse", "refs/heads/main", folder=served).strip()
+        with git_server.serving(Path(scratch), urlsplit(store.endpoint).hostname or "") as server:
+            yield Source(server.url(served.name), "main", commit)
 
 
 def manifest(name: str) -> list[RawObject]:
@@ -101,13 +115,12 @@ def manifest(name: str) -> list[RawObject]:
     return [obj for obj in yaml.safe_load_all((EXAMPLE / name).read_text()) if obj]
 
 
-def training_job(namespace: str, files: Files, dataset: Dataset) -> RawObject:
+def training_job(namespace: str, files: Files, dataset: Dataset, source: Source) -> RawObject:
     """The example's TrainingJob for this store, this commit and this dataset."""
     (job,) = (copy.deepcopy(obj) for obj in manifest("trainingjob.yaml") if obj["kind"] == "TrainingJob")
     job["metadata"]["namespace"] = namespace
     spec = job["spec"]
-    repository, revision = commit()
-    spec["source"] = {"git": {"repository": repository, "revision": revision}}
+    spec["source"]["git"] |= {"repository": source.repository, "revision": source.revision}
     spec["initializer"]["dataset"] |= {"storageUri": dataset.uri, "digest": f"sha256:{dataset.sha256}"}
     spec["output"]["storageUri"] = files.uri(f"trained/{namespace}")
     return job

@@ -59,7 +59,11 @@ def model_version() -> Document:
             ],
             "lineage": {
                 "git": {"repository": "https://git.example/vision/defect", "revision": COMMIT},
-                "dvc": {"revision": COMMIT, "params": {"learning_rate": "0.001", "batch_size": "64"}},
+                "dvc": {
+                    "revision": COMMIT,
+                    "params": {"learning_rate": "0.001", "batch_size": "64"},
+                    "data": [{"path": "data/images", "digest": f"md5:{DIGEST[:32]}.dir", "sizeBytes": 123456}],
+                },
                 "dataset": {"uri": "s3://data/defects/2026-11", "sha256": DIGEST},
                 "trainingJob": {"name": "nightly", "uid": "7a7b9c1e-0000-4000-8000-000000000000", "specHash": "ab12"},
             },
@@ -104,7 +108,14 @@ def training_job() -> Document:
         {
             "model": "defect-detector",
             "version": "1.4.0",
-            "source": {"git": {"repository": "https://git.example/vision/defect", "revision": COMMIT}},
+            "source": {
+                "git": {
+                    "repository": "https://git.example/vision/defect",
+                    "revision": "release/1.4",
+                    "path": "models/defect",
+                    "secretRef": {"name": "git"},
+                }
+            },
             "initializer": {
                 "dataset": {
                     "storageUri": "s3://data/defects/2026-11.npz",

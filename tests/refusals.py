@@ -20,6 +20,8 @@ _TOLERANCE = "must be a decimal number from 0.0 to 1 as text"
 _QUANTITY = "must be a quantity that is not negative"
 _GATE = "a rule of the gate needs either comparison and value (a threshold), or baseline and direction"
 _BASELINE = "direction, maxRegression and whenNoBaseline belong to baseline, which needs direction"
+_GIT = "must be an https, http or ssh URL"
+_REVISION = "must be a branch, a tag or a full commit hash"
 _SHARE = "must be a number from 1 to 100000, or a percentage from 1% to 100% as text"
 _DNS = "must have at most 40 lower-case letters, digits and dashes"
 
@@ -112,7 +114,27 @@ RULES = (
     Refusal("ModelVersion", {"spec.metrics": {"accuracy": "high"}}, "spec.metrics[accuracy]", _DECIMAL),
     Refusal("ModelVersion", {"spec.metrics": {"accuracy": "NaN"}}, "spec.metrics[accuracy]", _DECIMAL),
     Refusal("ModelVersion", {"spec.lineage.git.revision": "main"}, "spec.lineage.git.revision", _COMMIT),
-    Refusal("TrainingJob", {"spec.source.git.revision": "4f2c"}, "spec.source.git.revision", _COMMIT),
+    Refusal(
+        "ModelVersion",
+        {"spec.lineage.dvc.data.0.digest": "77aa"},
+        "spec.lineage.dvc.data[0].digest",
+        "must be md5: and",
+    ),
+    Refusal("TrainingJob", {"spec.source.git.repository": "git@a.example:b"}, "spec.source.git.repository", _GIT),
+    Refusal("TrainingJob", {"spec.source.git.repository": "file:///srv/git"}, "spec.source.git.repository", _GIT),
+    Refusal(
+        "TrainingJob",
+        {"spec.source.git.repository": "https://me:pw@a.example/b"},
+        "spec.source.git.repository",
+        _PASSWORD,
+    ),
+    Refusal("TrainingJob", {"spec.source.git.revision": "--upload-pack=x"}, "spec.source.git.revision", _REVISION),
+    Refusal("TrainingJob", {"spec.source.git.revision": ""}, "spec.source.git.revision", _REVISION),
+    Refusal("TrainingJob", {"spec.source.git.revision": "a..b"}, "spec.source.git.revision", "a name that Git allows"),
+    Refusal("TrainingJob", {"spec.source.git.path": "/train"}, "spec.source.git.path", "no slash at its ends"),
+    Refusal(
+        "TrainingJob", {"spec.source.git.path": "a/../.."}, "spec.source.git.path", "must not have . or .. as a part"
+    ),
     Refusal(
         "TrainingJob", {"spec.initializer.dataset.digest": "77aa" * 16}, "spec.initializer.dataset.digest", _PREFIXED
     ),

@@ -10,7 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from modelfleet.api.model_version import Channel
 from modelfleet.plan import traffic
+from modelfleet.plan.channel import DEFAULT_RULES, ChannelRule
 from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool, SignaturePolicy, TrustedKey
 
 PATH_ENV: Final = "MODELFLEET_CONFIG"
@@ -34,6 +36,24 @@ class NodePoolSetting(_Setting):
     tolerations: list[dict[str, Any]] = []
     backend: Literal["nccl", "gloo"] | None = None
     env: dict[str, str] = {}
+
+
+class ChannelSetting(_Setting):
+    """The channel of what is trained from some branches or tags; the name is a pattern with ``*``."""
+
+    branch: str | None = Field(default=None, min_length=1)
+    tag: str | None = Field(default=None, min_length=1)
+    channel: Channel
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> "ChannelSetting":
+        if (self.branch is None) == (self.tag is None):
+            raise ValueError("give either branch or tag")
+        return self
+
+    def rule(self) -> ChannelRule:
+        """As plans have it."""
+        return ChannelRule("tag" if self.branch is None else "branch", self.branch or self.tag or "", self.channel)
 
 
 class LeaseSetting(_Setting):
@@ -110,6 +130,10 @@ class Settings(_Setting):
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
     node_pools: dict[str, NodePoolSetting] = {}
     verification: VerificationSetting = VerificationSetting()
+    channels: list[ChannelSetting] = [
+        ChannelSetting.model_validate({rule.kind: rule.pattern, "channel": rule.channel}) for rule in DEFAULT_RULES
+    ]
+    """The first that matches counts; a branch or tag that none matches is of channel experiment."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     """Reconciles at once."""
     resync_seconds: Annotated[float, Field(ge=10)] = 720.0
@@ -145,6 +169,7 @@ class Settings(_Setting):
             public_keys=tuple(
                 TrustedKey(each.name, each.key, tuple(each.namespaces)) for each in signatures.public_keys
             ),
+            channels=tuple(setting.rule() for setting in self.channels),
         )
 
 

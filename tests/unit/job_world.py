@@ -231,12 +231,20 @@ class World:
             jobs,
             version,
             self.refusals,
+            self._resolving(pods),
             gate.online(self.obj["spec"]["model"], self.all("ModelVersion")),
             services=self.all("Service"),
             pods=pods,
             nodes=nodes,
         )
         return training_job.plan(self.obj, observed, INSTALLATION, self.now)
+
+    def _resolving(self, pods: list[Object]) -> steps.Attempt | None:
+        source = self.status.get("source", {})
+        if "jobName" not in source or "revision" in source:
+            return None
+        found = self.job(source["jobName"])
+        return steps.Attempt(found, job_state.pods_of(found, pods) if found is not None else (), self.trouble)
 
     def _plan_version(self) -> Outcome:
         job_name = verification.job_name(self.name[1], verifying.read(self.obj).attempt)
@@ -307,6 +315,11 @@ def report(artifacts: tuple[Object, ...] = (), **metrics: str) -> str:
     """The termination message of a step that did its work."""
     body = {"uri": "s3://models/m/results.json", "sha256": DIGEST, "metrics": metrics, "artifacts": list(artifacts)}
     return json.dumps(body)
+
+
+def resolved(*refs: str, commit: str = COMMIT, **fields: Any) -> str:
+    """The termination message of ``resolve``."""
+    return json.dumps({"commit": commit, "refs": list(refs), **fields})
 
 
 def version(number: str = "1.0.0", artifacts: tuple[Object, ...] = (), **spec: Any) -> Object:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from modelfleet import settings
+from modelfleet.plan.channel import DEFAULT_RULES, ChannelRule
 
 GOOD = """
 installationName: fleet/modelfleet
@@ -38,6 +40,22 @@ def test_a_good_file(path: Path) -> None:
     assert installation.node_pools["gpu"].tolerations == ({"key": "gpu", "operator": "Exists"},)
 
 
+def test_channels_are_the_usual_ones_or_those_of_the_file(path: Path) -> None:
+    path.write_text(GOOD)
+    assert settings.load(str(path)).installation().channels == DEFAULT_RULES
+    path.write_text(GOOD + "channels: [{branch: trunk, channel: production}, {tag: v*, channel: candidate}]\n")
+    assert settings.load(str(path)).installation().channels == (
+        ChannelRule("branch", "trunk", "production"),
+        ChannelRule("tag", "v*", "candidate"),
+    )
+
+
+def test_the_chart_states_the_usual_channels(path: Path) -> None:
+    values = yaml.safe_load((Path(__file__).parents[2] / "charts/modelfleet/values.yaml").read_text())
+    path.write_text(GOOD + yaml.safe_dump({"channels": values["channels"]}))
+    assert settings.load(str(path)).installation().channels == DEFAULT_RULES
+
+
 def test_the_environment_names_the_file_and_wins_for_logs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(GOOD)
     monkeypatch.setenv("MODELFLEET_CONFIG", str(path))
@@ -50,6 +68,8 @@ def test_the_environment_names_the_file_and_wins_for_logs(path: Path, monkeypatc
     [
         ("installationName: x\nnamespace: y\n", "runtimeImage: Field required"),
         (GOOD + "worker: 3\n", "worker: Extra inputs"),
+        (GOOD + "channels: [{branch: main, channel: prod}]\n", "channels.0.channel: Input should be"),
+        (GOOD + "channels: [{channel: production}]\n", "channels.0: Value error, give either branch or tag"),
         (GOOD + "workers: 0\n", "workers: Input should be greater"),
         (GOOD.replace("renewDeadlineSeconds: 4", "renewDeadlineSeconds: 7"), "lease: Value error, durationSeconds >"),
         ("[1, 2]", "a mapping is expected"),

@@ -143,14 +143,12 @@ def test_the_users_variables_win_but_not_over_the_order() -> None:
     assert listed[0] == "MODELFLEET_ORDER"
 
 
-def test_an_order_says_where_each_attempt_writes_and_what_it_was_built_from() -> None:
-    git = {"repository": "https://git.example/defect", "revision": COMMIT}
-    spec = pod(job(step("train"), source={"git": git}), attempt=3)
+def test_an_order_says_where_each_attempt_writes() -> None:
+    spec = pod(job(step("train")), attempt=3)
     order = json.loads(environment(spec)["MODELFLEET_ORDER"])
     assert order["outputUri"] == "s3://models/m/nightly-0a1b2c3d/train/3"
     assert order["credentialsPath"] == "/var/run/modelfleet/credentials/store"
     assert (order["model"], order["version"], order["step"], order["attempt"]) == ("m", "1.0.0", "train", 3)
-    assert environment(spec)["GIT_COMMIT"] == COMMIT
     assert environment(spec)["HOME"] == pods.TMP_MOUNT["mountPath"]
 
 
@@ -252,13 +250,16 @@ def test_the_hash_of_a_spec_is_pinned_and_passes_over_suspension_and_defaults() 
 
 
 def test_a_version_carries_where_it_came_from() -> None:
-    git = {"repository": "https://git.example/defect", "revision": COMMIT}
+    git = {"repository": "https://git.example/defect", "revision": "main"}
     dataset = {"storageUri": "s3://data/d.npz", "digest": f"sha256:{DIGEST}"}
     obj = World(job(step("train"), source={"git": git}, initializer={"dataset": dataset})).obj
+    dvc = {"revision": COMMIT, "params": {"lr": "0.1"}}
+    obj["status"] = {"source": {"revision": COMMIT, "channel": "production", "dvc": dvc}}
     spec = TrainingJobSpec.model_validate(obj["spec"])
     made = registration.model_version(obj, spec, {}, [])
     assert made["spec"]["lineage"] == {
-        "git": git,
+        "git": {"repository": "https://git.example/defect", "revision": COMMIT},
+        "dvc": dvc,
         "dataset": {"uri": "s3://data/d.npz", "sha256": DIGEST},
         "trainingJob": {
             "name": "nightly",
@@ -266,4 +267,5 @@ def test_a_version_carries_where_it_came_from() -> None:
             "specHash": registration.spec_hash(spec),
         },
     }
+    assert made["spec"]["channel"] == "production"
     assert made["metadata"]["labels"] == {"modelfleet.dev/training-job": "nightly"}

@@ -44,6 +44,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "nodePools" .Values.nodePools
   "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled)
   "verification" .Values.verification
+  "channels" .Values.channels
   "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
   "workers" $operator.workers
   "resyncSeconds" $operator.resyncSeconds

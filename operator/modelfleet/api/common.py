@@ -103,6 +103,41 @@ WritableStoreUri = Annotated[
 ]
 RepositoryUri = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=2048), Rules(_no_password)]
 
+GitUrl = Annotated[
+    str,
+    Field(max_length=2048),
+    Rules(
+        matches(
+            r"^(https?|ssh)://[!-~]+$",
+            "must be an https, http or ssh URL, such as https://git.example/vision/defect or"
+            " ssh://git@git.example/vision/defect (for git@git.example:vision/defect)",
+        ),
+        _no_password,
+    ),
+]
+GitRevision = Annotated[
+    str,
+    Field(max_length=255),
+    Rules(
+        matches(
+            r"^[A-Za-z0-9_][-A-Za-z0-9_.+@/#]*$",
+            "must be a branch, a tag or a full commit hash; a branch's name begins with a letter, digit or underscore",
+        ),
+        lacks(r"[.][.]|//|@[{]|[.]lock(/|$)|/[.]|[/.]$", "must be a name that Git allows for a branch or tag"),
+    ),
+]
+FolderPath = Annotated[
+    str,
+    Field(max_length=255),
+    Rules(
+        matches(
+            r"^[A-Za-z0-9_.][-A-Za-z0-9_.+@]*(/[A-Za-z0-9_.][-A-Za-z0-9_.+@]*)*$",
+            "must be a folder of the repository, such as models/defect: no slash at its ends; letters, digits, -_.+@",
+        ),
+        lacks(r"(^|/)[.][.]?(/|$)", "must not have . or .. as a part: give the folder itself, or leave path out"),
+    ),
+]
+
 CountOrPercent = Annotated[
     int | Annotated[str, Field(max_length=4)],
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 4}),

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from modelfleet.api import common, quantity
 from modelfleet.api.model_version_status import ModelVersionStatus
-from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, immutable, keys_match
+from modelfleet.api.rules import NULLS_ARE_ABSENT, Contract, Rule, Rules, Unique, immutable, keys_match, matches
 from modelfleet.api.verification import VerificationSpec
 
 Format = Literal["onnx", "torchscript", "savedmodel", "tflite", "safetensors", "other"]
@@ -75,6 +75,26 @@ class Git(Contract):
     """Full commit hash: 40 or 64 hexadecimal digits."""
 
 
+class DvcData(Contract):
+    """A file or folder that DVC keeps beside Git."""
+
+    path: Annotated[str, Field(min_length=1, max_length=256)]
+    """Path below the project's folder."""
+    digest: Annotated[
+        str,
+        Field(max_length=40),
+        Rules(
+            matches(
+                r"^md5:[0-9a-f]{32}([.]dir)?$",
+                "must be md5: and the 32 hexadecimal digits that dvc.lock has, of a folder followed by .dir",
+            )
+        ),
+    ]
+    """md5: and DVC's MD5 of the file, or of a folder's listing (.dir)."""
+    size_bytes: Annotated[int, Field(ge=0, le=1 << 50)] | None = None
+    """Length in bytes; of a folder, of all its files."""
+
+
 class Dvc(Contract):
     """What DVC recorded of the training."""
 
@@ -82,6 +102,8 @@ class Dvc(Contract):
     """Full commit hash whose dvc.lock was used."""
     params: Parameters = Field(default_factory=dict)
     """Parameters, by name, as text."""
+    data: Annotated[list[DvcData], Field(max_length=32), Unique("path")] = Field(default_factory=list)
+    """Files and folders under DVC's control at that commit."""
 
 
 class Dataset(Contract):

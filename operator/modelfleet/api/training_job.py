@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from modelfleet.api import common, pod
-from modelfleet.api.model_version import Git
 from modelfleet.api.rules import Contract, Rule, Unique, immutable, short_dns_name
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.api.training_policy import Checkpoint, FailurePolicy, Retry
@@ -16,11 +15,24 @@ Comparison = Literal[">=", ">", "<=", "<", "=="]
 Direction = Literal["Maximize", "Minimize"]
 
 
-class Source(Contract):
-    """Where the code of the steps' images came from."""
+class SourceGit(Contract):
+    """A Git repository, and which of its commits."""
 
-    git: Git
-    """Commit the images were built from. Recorded in the model's lineage and told to the steps."""
+    repository: common.GitUrl
+    """URL of the repository: https, http or ssh."""
+    revision: common.GitRevision
+    """Branch, tag or full commit hash. Resolved once to a commit, which status.source and the ModelVersion tell."""
+    path: common.FolderPath | None = None
+    """Folder of the repository that holds the project: where the steps' programs start; absent: its root."""
+    secret_ref: common.SecretReference | None = None
+    """Secret that opens it: username and password, or token; ca.crt; for ssh, ssh-privatekey and known_hosts."""
+
+
+class Source(Contract):
+    """Where the steps' code comes from."""
+
+    git: SourceGit
+    """The commit is fetched into /workspace/source of every step, without its history."""
 
 
 class DatasetInitializer(Contract):
@@ -220,7 +232,7 @@ class TrainingJobSpec(Contract):
     version: common.Version
     """Version to register (SemVer 2)."""
     source: Source | None = None
-    """Where the steps' code came from."""
+    """Where the steps' code comes from."""
     initializer: Initializer | None = None
     """What is brought to the first steps."""
     steps: Annotated[list[Step], Field(min_length=1, max_length=16), Unique("name")] = Field(default_factory=list)

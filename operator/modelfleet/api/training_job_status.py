@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelfleet.api import common
-from modelfleet.api.model_version import Artifact, Metrics
+from modelfleet.api.model_version import Artifact, Channel, Dvc, Metrics
 from modelfleet.api.rules import Contract, Unique
 
 Phase = Literal["Pending", "Suspended", "Running", "Succeeded", "Failed"]
@@ -62,6 +62,25 @@ class GateStatus(Contract):
     """Whether it was."""
 
 
+class SourceStatus(Contract):
+    """The commit of the source: found once, and the same for all steps and the ModelVersion."""
+
+    revision: common.Commit | None = None
+    """Full hash of the commit; absent while it is looked for."""
+    refs: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=16)] = Field(default_factory=list)
+    """Branch or tag it was found by; for a commit, the branches and tags that end in it."""
+    channel: Channel | None = None
+    """Channel of that branch or tag; absent: a commit that no branch or tag ends in."""
+    dvc: Dvc | None = None
+    """What DVC recorded at that commit."""
+    attempt: Annotated[int, Field(ge=0)] | None = None
+    """Number of the latest attempt at finding it."""
+    job_name: Annotated[str, Field(max_length=63)] | None = None
+    """Job of that attempt."""
+    message: common.Message = ""
+    """Why it is not found yet, or what was left out of what DVC recorded."""
+
+
 class TrainingJobStatus(Contract):
     """How far the job is."""
 
@@ -79,6 +98,8 @@ class TrainingJobStatus(Contract):
     """Number of the latest attempt."""
     steps: Annotated[list[StepStatus], Field(max_length=16), Unique("name")] = Field(default_factory=list)
     """How far the steps are."""
+    source: SourceStatus | None = None
+    """The commit the steps run."""
     gate: Annotated[list[GateStatus], Field(max_length=16)] = Field(default_factory=list)
     """How the results did against the gate."""
     model_version: Annotated[str, Field(max_length=63)] | None = None

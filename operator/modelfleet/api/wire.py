@@ -33,6 +33,7 @@ FailureReason = Literal[
     "Unauthorized",
     "NoSpace",
     "Invalid",
+    "UnknownRevision",
 ]
 
 
@@ -110,6 +111,52 @@ class SigningCheck(Wire):
     required: bool
     """Whether an artifact without a signature is refused; a wrong signature always is."""
     keys: list[PublicKey]
+
+
+class ResolveOrder(Wire):
+    """Order of the ``resolve`` program: find out which commit a revision is."""
+
+    repository: str
+    revision: str
+    """Branch, tag or full commit hash."""
+    path: str = ""
+    """Folder of the repository that holds the project; empty: its root."""
+    credentials_path: str | None = None
+
+
+class DataDigest(Wire):
+    """A file or folder under DVC's control at a commit."""
+
+    path: str
+    digest: str
+    """``md5:`` and 32 hexadecimal digits; of a folder, those of its listing."""
+    size_bytes: int | None = None
+
+
+class ResolveReport(Wire):
+    """Report of ``resolve``: the commit, or why there is none."""
+
+    commit: str = ""
+    """Full hash; empty where it was not found."""
+    refs: list[str] = []
+    """The branch or tag it was found by; for a commit, those whose tip it is. Full names, as refs/heads/main."""
+    params: dict[str, str] = {}
+    """Of params.yaml at that commit, nested names joined by dots."""
+    data: list[DataDigest] = []
+    reason: FailureReason | None = None
+    message: str = ""
+
+
+class CheckoutOrder(Wire):
+    """Order of the ``checkout`` program (init containers): the files of exactly this commit."""
+
+    repository: str
+    commit: str
+    path: str = ""
+    """Folder that the commit must have; empty: its root."""
+    folder: str
+    """Where the commit's files shall lie, absolute."""
+    credentials_path: str | None = None
 
 
 class VerifyOrder(Wire):

@@ -34,9 +34,9 @@ def unfinished(jobs: Sequence[RawObject]) -> list[ObjectRef]:
     return [ref(job) for job in jobs if job_state.ending(job) is None]
 
 
-def strays(statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[ObjectRef]:
+def strays(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[ObjectRef]:
     """Unfinished Jobs of attempts that are over: not the latest of their step, or given up."""
-    current = {step.get("jobName") for step in statuses if "nextAttemptTime" not in step}
+    current = {step.get("jobName") for step in statuses if "nextAttemptTime" not in step} | {_of_source(obj)}
     return [each for each in unfinished(jobs) if each.name not in current]
 
 
@@ -47,6 +47,7 @@ def outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequen
         for step in statuses
         for age in range(KEPT_ATTEMPTS)
     }
+    kept.add(_of_source(obj))
     ended = [job for job in jobs if job_state.ending(job) is not None]
     return [ref(job) for job in ended if job["metadata"]["name"] not in kept]
 
@@ -78,6 +79,11 @@ def is_tracked(obj: RawObject) -> bool:
         or _TRACKED_BY_ANNOTATION & annotations.keys()
         or labels.get("app.kubernetes.io/managed-by") == "Helm"
     )
+
+
+def _of_source(obj: RawObject) -> str:
+    """The Job of the latest attempt at finding the source's commit."""
+    return str(((obj.get("status") or {}).get("source") or {}).get("jobName", ""))
 
 
 def ref(obj: RawObject) -> ObjectRef:

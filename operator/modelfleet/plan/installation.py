@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from modelfleet.plan.channel import DEFAULT_RULES, ChannelRule
+
 ImagePullPolicy = Literal["Always", "IfNotPresent", "Never"]
 SignaturePolicy = Literal["Ignore", "IfPresent", "Require"]
 
@@ -54,6 +56,8 @@ class Installation:
     """What is demanded of artifacts' signatures. IfPresent: one that is there must be good."""
     public_keys: tuple[TrustedKey, ...] = ()
     """The keys that signatures may be made with."""
+    channels: tuple[ChannelRule, ...] = DEFAULT_RULES
+    """From a source's branch or tag to the channel of what is trained from it."""
     prometheus_addresses: tuple[str, ...] = ()
     """Prometheus servers that an analysis may ask; all others are refused, as the operator's network is not the
     user's."""

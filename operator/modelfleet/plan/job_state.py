@@ -22,6 +22,9 @@ COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 FETCH: Final = "fetch"
 """Name of the init containers that run ``fetch``."""
 
+SOURCE: Final = "source-at-commit"
+"""Name of the init container that runs ``checkout``; longer than a step's name may be, so no step has it."""
+
 QUIET_SECONDS: Final = 10
 """How long a Job may be without pods, or a pod without a word, before its Events are asked for the reason."""
 
@@ -151,8 +154,8 @@ def is_disrupted(pods: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def fetch_report(ended: Exit) -> wire.FetchReport | None:
-    """The report of ``fetch``, if it was ``fetch`` that failed and it could still report."""
-    if ended.container != FETCH:
+    """The report of ``fetch`` or ``checkout``, if it was one of them that failed and it could still report."""
+    if ended.container not in (FETCH, SOURCE):
         return None
     try:
         return wire.FetchReport.model_validate_json(ended.message)

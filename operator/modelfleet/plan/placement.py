@@ -15,9 +15,9 @@ class UnknownNodePoolError(ValueError):
     """``nodePool`` names none of the installation's; the message lists those there are."""
 
 
-def pool_of(spec: TrainingJobSpec, step: Step, installation: Installation) -> NodePool:
+def pool_of(spec: TrainingJobSpec, step: Step | None, installation: Installation) -> NodePool:
     """The step's node pool, else the job's, else one that asks for nothing. Raises :class:`UnknownNodePoolError`."""
-    name = step.node_pool or spec.node_pool
+    name = (step.node_pool if step is not None else None) or spec.node_pool
     if name is None:
         return NodePool()
     try:

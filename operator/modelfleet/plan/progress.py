@@ -273,5 +273,7 @@ def _status(
 
 
 def is_begun(before: Mapping[str, Any]) -> bool:
-    """Whether any step was ever started, by the status."""
-    return any(status.get("attempt") for status in before.get("steps") or ())
+    """Whether any step was ever started, or the search for the source's commit, by the status."""
+    return bool((before.get("source") or {}).get("attempt")) or any(
+        status.get("attempt") for status in before.get("steps") or ()
+    )

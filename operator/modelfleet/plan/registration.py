@@ -58,8 +58,11 @@ def model_version(
     lineage: dict[str, Any] = {
         "trainingJob": {"name": metadata["name"], "uid": metadata["uid"], "specHash": spec_hash(spec)}
     }
-    if spec.source is not None:
-        lineage["git"] = spec.source.git.model_dump(by_alias=True)
+    source = (obj.get("status") or {}).get("source") or {}
+    if spec.source is not None and source.get("revision"):
+        lineage["git"] = {"repository": spec.source.git.repository, "revision": source["revision"]}
+    if source.get("dvc"):
+        lineage["dvc"] = source["dvc"]
     if spec.initializer is not None:
         dataset = spec.initializer.dataset
         lineage["dataset"] = {"uri": dataset.storage_uri, "sha256": dataset.digest.removeprefix("sha256:")}
@@ -71,6 +74,8 @@ def model_version(
         "artifacts": [{**artifact, **credentials} for artifact in artifacts],
         "lineage": lineage,
     }
+    if source.get("channel"):
+        body["channel"] = source["channel"]
     if metrics:
         body["metrics"] = dict(metrics)
     return {

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from modelfleet.api import names, wire
 from modelfleet.api.training_job import DatasetInitializer, Step, TrainingJobSpec
-from modelfleet.plan import job_state, naming, placement, pods, queueing, rendezvous
+from modelfleet.plan import job_state, naming, placement, pods, queueing, rendezvous, source
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
 WORKSPACE: Final = "/workspace"
-"""Scratch space of a step; the dataset lies below it."""
+"""Scratch space of a step; the dataset and the source lie below it."""
+SOURCE_PATH: Final = f"{WORKSPACE}/source"
 DATASET_PATH: Final = f"{WORKSPACE}/dataset"
 
 BY_POLICY: Final = "PodFailurePolicy"
@@ -111,7 +112,7 @@ def _pod(
     volumes = [
         dict(pods.TMP_VOLUME),
         {"name": "workspace", "emptyDir": {}},
-        *pods.credentials_volumes([output_secret, dataset_secret]),
+        *pods.credentials_volumes([output_secret, dataset_secret, source.secret(spec)]),
     ]
     if step.trainer is not None:
         # Data loaders and NCCL hand tensors over in shared memory; a container's own /dev/shm has 64 MiB.
@@ -151,8 +152,13 @@ def _pod(
         "volumes": volumes,
         **placement.fields(spec, pool),
     }
+    commit, first = source.revision(obj), []
+    if spec.source is not None and commit is not None:
+        first.append(source.checkout(spec.source.git, commit, SOURCE_PATH, workspace, installation))
     if dataset is not None:
-        pod["initContainers"] = [_fetch(dataset, dataset_secret, workspace, installation)]
+        first.append(_fetch(dataset, dataset_secret, workspace, installation))
+    if first:
+        pod["initContainers"] = first
     if rendezvous.is_needed(step):
         pod["subdomain"] = rendezvous.service_name(obj["metadata"]["name"])
     return pod
@@ -167,24 +173,26 @@ def _container(
     pool: NodePool,
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    source = step.trainer or step
+    program = step.trainer or step
     resources = step.trainer.resources_per_node if step.trainer is not None else step.resources
-    theirs = [variable.model_dump(by_alias=True) for variable in source.env]
+    theirs = [variable.model_dump(by_alias=True) for variable in program.env]
     # The user's own word wins: whoever sets PET_RDZV_BACKEND knows why.
     named = {variable["name"] for variable in theirs}
     ours = [variable for variable in _environment(obj, spec, step, attempt, pool) if variable["name"] not in named]
     container: dict[str, Any] = {
         "name": step.name,
-        "image": source.image,
+        "image": program.image,
         "env": [pods.order_env(order), *ours, *theirs],
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
-    if source.command:
-        container["command"] = list(source.command)
-    if source.args:
-        container["args"] = list(source.args)
+    if program.command:
+        container["command"] = list(program.command)
+    if program.args:
+        container["args"] = list(program.args)
+    if spec.source is not None:
+        container["workingDir"] = source.folder(spec, SOURCE_PATH)
     if resources is not None:
         container["resources"] = resources.model_dump(by_alias=True, exclude_defaults=True)
     return container
@@ -197,7 +205,7 @@ def _environment(
     plain = {"HOME": "/tmp"}  # noqa: S108 - the one folder that every image can write to
     if spec.source is not None:
         plain["GIT_REPOSITORY"] = spec.source.git.repository
-        plain["GIT_COMMIT"] = spec.source.git.revision
+        plain["GIT_COMMIT"] = source.revision(obj) or ""
     if root := checkpoint_root(obj, spec, step):
         # For programs without the train library: an attempt's checkpoints are in the folder of its number.
         plain["CHECKPOINT_ROOT"] = root

@@ -13,8 +13,8 @@ from modelfleet.api.training_policy import FailureRule
 from modelfleet.plan import gang, gate, job_state, queueing, step_job, unreachable
 from modelfleet.plan.outcome import RawObject
 
-_FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
-"""What ``fetch`` says of a dataset that another attempt would find again."""
+_FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid", "UnknownRevision"})
+"""What ``fetch`` says of a dataset, or ``checkout`` of a commit, that another attempt would find again."""
 
 
 @dataclass(frozen=True)

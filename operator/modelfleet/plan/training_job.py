@@ -26,6 +26,7 @@ from modelfleet.plan import (
     training_status,
     unreachable,
 )
+from modelfleet.plan import resolution as resolving
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
@@ -48,6 +49,8 @@ class Observed:
     """The ModelVersion of the name that the job shall register."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """What the API server would not take, by name."""
+    source: steps.Attempt | None = None
+    """The latest attempt at finding the source's commit, while there is none."""
     online: Sequence[gate.Baseline] = ()
     """The versions of this model that are online."""
     services: Sequence[RawObject] = ()
@@ -80,7 +83,11 @@ def _plan(obj: RawObject, observed: Observed, installation: Installation, now: d
         return _end(obj, report, observed, now)
     known = training_status.known_steps(before, written)
     setting = progress.Setting(obj, spec, installation, observed.attempts, observed.refusals, now)
-    made = progress.advance(order, setting)
+    resolution = resolving.advance(setting, order, observed.source)
+    if resolution is not None:
+        # As it now stands; a commit that was found just now counts from the next plan on.
+        obj = {**obj, "status": {**before, "source": resolution.status}}
+    made = progress.advance(order, setting) if resolution is None or resolution.done else resolution.progress
     statuses = [made.statuses[step.name] for step in written]
     if observed.model_version is not None:
         done = len(made.done) == len(order)
@@ -120,7 +127,8 @@ def _run(
     """Steps are running, or wait for something."""
     before = obj.get("status") or {}
     running = any(each["phase"] == "Running" for each in statuses)
-    begun = running or (made.held_back is None and progress.is_begun({"steps": statuses}))
+    sought = {"steps": statuses, "source": before.get("source")}
+    begun = running or (made.held_back is None and progress.is_begun(sought))
     report = Report(
         "Running" if begun else "Pending",
         *_reason(made, statuses, begun=begun),
@@ -130,14 +138,14 @@ def _run(
         trouble=made.trouble,
         pods_ready=made.pods_ready,
         pods_wanted=made.pods_wanted,
-        start_time=before.get("startTime") or (conditions.timestamp(now) if running else None),
+        start_time=before.get("startTime") or (conditions.timestamp(now) if begun else None),
         admitted=_admitted(obj, made, running=running),
     )
     due = [*made.due, *([backoff.seconds_until(deadline, now)] if deadline is not None else [])]
     return Outcome(
         create=made.create,
         apply=[rendezvous.service(obj)] if any(rendezvous.is_needed(step) for step in order) else [],
-        delete=[*cleanup.strays(statuses, observed.jobs), *cleanup.outdated(obj, statuses, observed.jobs)],
+        delete=[*cleanup.strays(obj, statuses, observed.jobs), *cleanup.outdated(obj, statuses, observed.jobs)],
         status=status(obj, report, now),
         notes=[*made.notes, *_trouble_notes(before, report)],
         requeue_after=min(due, default=None),

@@ -55,6 +55,7 @@ def status(obj: RawObject, report: Report, now: datetime) -> dict[str, Any]:
         "attempt": max((int(step.get("attempt", 0)) for step in report.steps), default=0),
         "steps": [dict(step) for step in report.steps],
         "gate": [dict(verdict) for verdict in report.gate],
+        "source": before.get("source"),
         "modelVersion": report.model_version,
         "conditions": conditions.merge(before.get("conditions") or (), _conditions(report), generation, now),
     }

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from modelfleet.api import names
-from modelfleet.plan import gate, job_state, placement, progress, queueing, steps, training_job
+from modelfleet.plan import gate, job_state, placement, progress, queueing, source, steps, training_job
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training_status import FINISHED
 from modelfleet.reconcile import jobs
@@ -51,8 +51,24 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
         if step["phase"] != "Succeeded" and step.get("jobName")
     }
     model_version = context.view.get("ModelVersion", namespace, obj["spec"]["output"]["modelVersionName"])
+    found = before.get("source") or {}
+    resolving = (
+        await _source(found["jobName"], pods, namespace, context)
+        if found.get("jobName") and not found.get("revision")
+        else None
+    )
     online = gate.online(obj["spec"]["model"], context.view.list("ModelVersion", namespace))
-    return replace(observed, attempts=attempts, model_version=model_version, online=online)
+    return replace(observed, attempts=attempts, model_version=model_version, source=resolving, online=online)
+
+
+async def _source(job_name: str, pods: list[RawObject], namespace: str, context: Context) -> steps.Attempt:
+    job = await jobs.job(context, namespace, job_name)
+    if job is None:
+        return steps.Attempt(None)
+    mine = job_state.pods_of(job, pods)
+    if job_state.ending(job) is not None and source.read(mine) is None:
+        mine = await jobs.fresh_pods(context, job)
+    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine))
 
 
 async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: str, context: Context) -> steps.Attempt:

@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Final
 
-VERBS: Final = ("fetch", "verify", "serve")
+VERBS: Final = ("fetch", "verify", "serve", "resolve", "checkout")
 
 
 def main(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ class Access:
 
 def load(protocol: str, folder: Path | None) -> Access:
     """Read the options for a protocol from a mounted Secret; without a folder the access is anonymous."""
-    keys = _read_keys(folder)
+    keys = read_keys(folder)
     if protocol in ("s3", "s3a"):
         options = _s3(keys)
     elif protocol in ("http", "https"):
@@ -50,7 +50,8 @@ def load(protocol: str, folder: Path | None) -> Access:
     return Access(options, frozenset(value for value in keys.values() if len(value) >= 4))
 
 
-def _read_keys(folder: Path | None) -> dict[str, str]:
+def read_keys(folder: Path | None) -> dict[str, str]:
+    """The keys of a mounted Secret, by name; none without a folder."""
     if folder is None:
         return {}
     if not folder.is_dir():

@@ -11,7 +11,15 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from modelfleet.api.wire import ORDER_ENV, REPORT_LIMIT, FailureReason, FetchReport, VerifyReport, Wire
+from modelfleet.api.wire import (
+    ORDER_ENV,
+    REPORT_LIMIT,
+    FailureReason,
+    FetchReport,
+    ResolveReport,
+    VerifyReport,
+    Wire,
+)
 
 TERMINATION_LOG_ENV: Final = "MODELFLEET_TERMINATION_LOG"
 """Overrides where the report goes, for runs outside of a pod."""
@@ -33,7 +41,15 @@ class Exit(IntEnum):
 
 
 PERMANENT: Final[frozenset[FailureReason]] = frozenset(
-    {"HashMismatch", "SizeMismatch", "InvalidModel", "InterfaceMismatch", "PrecisionMismatch", "Invalid"}
+    {
+        "HashMismatch",
+        "SizeMismatch",
+        "InvalidModel",
+        "InterfaceMismatch",
+        "PrecisionMismatch",
+        "Invalid",
+        "UnknownRevision",
+    }
 )
 
 
@@ -101,7 +117,7 @@ def _with_messages(message: Wire, limit: int) -> Wire:
     if isinstance(message, VerifyReport):
         files = [file.model_copy(update={"message": _cut(file.message, limit)}) for file in message.artifacts]
         return message.model_copy(update={"artifacts": files})
-    if isinstance(message, FetchReport):
+    if isinstance(message, FetchReport | ResolveReport):
         return message.model_copy(update={"message": _cut(message.message, limit)})
     return message
 

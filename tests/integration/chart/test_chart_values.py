@@ -151,6 +151,7 @@ def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None
         ("operator.resyncSeconds=1", "/operator/resyncSeconds"),
         ("crds.install=perhaps", "/crds/install"),
         ("nodePools.CUDA.nodeSelector.a=b", "CUDA"),
+        ("channels[0].branch=main,channels[0].channel=prod", "channel"),
         ("nodePools.cuda.selector.a=b", "'selector' not allowed"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
         ("networkPolicy.apiServerPorts[0]=70000", "/networkPolicy/apiServerPorts/0"),

@@ -87,7 +87,7 @@ class Bench:
     def say(self, pod: RawObject, phase: str, container: str, state: RawObject) -> None:
         """Write the status of a pod with one container in this state."""
         status = {"name": container, "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
-        key = "initContainerStatuses" if container == job_state.FETCH else "containerStatuses"
+        key = "initContainerStatuses" if container in (job_state.FETCH, job_state.SOURCE) else "containerStatuses"
         patch = json.dumps({"status": {"phase": phase, key: [status]}})
         self.kubectl(
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}"
