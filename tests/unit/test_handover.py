@@ -7,7 +7,7 @@ import pytest
 
 from modelfleet.plan import assignment, naming, sweep
 from modelfleet.plan.assignment import Assignment, Failed
-from tests.unit.edge_world import Object, World, healthy, model_version, node, pod_status, pool, refusing
+from tests.unit.edge_world import GPU, Object, World, healthy, model_version, node, pod_status, pool, refusing
 
 V1, V2, V3 = "defect-1-0-0", "defect-2-0-0", "defect-3-0-0"
 KEYS = assignment.keys("uid-of-line")
@@ -214,6 +214,33 @@ def test_where_there_is_no_room_for_two_pods_the_old_one_goes_first_and_it_is_to
     assert "(Insufficient nvidia.com/gpu)" in skipped.pop()
 
 
+@pytest.mark.parametrize(
+    ("resources", "allocatable", "lacks"),
+    [
+        ({}, {"cpu": "1"}, ""),
+        ({"limits": {"cpu": "2"}}, {"cpu": "4", "memory": "1Gi"}, ""),
+        ({"limits": {"cpu": "2"}}, {"cpu": "3900m"}, "cpu"),
+        ({"limits": {"cpu": "3"}, "requests": {"cpu": "500m"}}, {"cpu": "1"}, ""),
+        ({"limits": {GPU: "1"}}, {GPU: "1"}, GPU),
+        ({"limits": {GPU: "1"}}, {GPU: "2"}, ""),
+        ({"limits": {"odd/one": "1"}}, {}, ""),
+    ],
+)
+def test_what_a_device_lacks_for_two_pods(resources: Object, allocatable: Object, lacks: str) -> None:
+    world = fleet(1, recreateOrder="PrefetchFirst")
+    world.nodes["gw-0000"]["status"]["allocatable"] = allocatable
+    world.edit(serving={"resources": resources})
+    world.run()
+    world.label_writes = 0
+    world.notes.clear()
+    world.edit(modelVersion=V2)
+    world.run()
+    assert world.serving() == {"gw-0000": V2}
+    assert world.label_writes == (1 if lacks else 2)
+    told = [note.message for note in world.notes if note.reason == "PrefetchSkipped"]
+    assert [f"(Insufficient {lacks})" in each for each in told] == ([True] if lacks else [])
+
+
 def test_what_is_ready_beside_does_not_take_over_while_its_model_is_in_doubt() -> None:
     world = fleet(1)
     world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]
@@ -365,3 +392,23 @@ def test_a_gateway_that_goes_long_after_its_update_is_left_as_it_is_until_it_ret
     world.online(moved)
     world.run()
     assert Counter(world.serving().values()) == {V1: 2}
+
+
+def test_a_cut_that_takes_the_pilot_and_part_of_the_others_at_once_is_not_the_models_fault() -> None:
+    world = fleet(
+        20, maxUnavailable=1, progressDeadlineSeconds=600, waves=[{"name": "pilot", "nodes": 1, "soak": "1h"}]
+    )
+    world.edit(modelVersion=V2)
+    for _ in range(3):
+        world.step()
+        world.play()
+    (pilot,) = [name for name in world.nodes if pods_on(world, name) == {V2}]
+    world.offline(pilot, *[name for name in world.nodes if name != pilot][:4])
+    world.step()
+    assert world.status["counts"]["suspect"] == 0
+    world.play(seconds=700)
+    world.run()
+    assert world.status["counts"]["failed"] == 0
+    world.online(*world.nodes)
+    world.run()
+    assert world.status["counts"]["failed"] == 0

@@ -108,6 +108,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         attempt,
         prefetch,
         held=aim.in_doubt or moving.closed,
+        find=catalogue.find,
         undone=_undone(spec, aim),
     )
     labels, needed, told = _labels(observation, members, moving.to, terms)
@@ -228,7 +229,8 @@ def _labels(
     strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
     gone_on = handover.go_on(members, gateways, terms, moves.AT_ONCE)
     labels = [*strays[: moves.AT_ONCE], *gone_on.labels, *begun.labels]
-    return labels, {*observation.named(), *begun.workloads, *gone_on.workloads}, [*gone_on.notes.values()]
+    needed = {*observation.named(), *begun.workloads, *gone_on.workloads}
+    return labels, needed, [*(begun.notes | gone_on.notes).values()]
 
 
 def _daemon_sets(

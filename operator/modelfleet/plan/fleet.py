@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec, Pool
@@ -22,6 +22,11 @@ from modelfleet.plan.revision import Release
 from modelfleet.plan.serving_pod import ServingPod, Trouble
 from modelfleet.plan.waves import TRIED, Place, State
 from modelfleet.plan.workload import Workload
+
+ONE_CUT: Final = timedelta(minutes=2)
+"""Nodes that go out of reach within this time of each other may have done so for one reason."""
+CUT_SHARE: Final = 10
+"""One of so many nodes that were not moved must have gone with those that were for that to be likely."""
 
 
 @dataclass(slots=True)
@@ -44,10 +49,14 @@ class Member(Place):
     """Whether it has been out of reach for longer than ``offlineAfterSeconds``."""
     podless: bool = False
     """Whether it was moved and no pod came of it yet."""
+    allocatable: Mapping[str, Any] = field(default_factory=dict)
+    """What the node offers to pods."""
     gateway: bool = False
     """Whether it is a node, and not a replica."""
     reachable: bool = False
     """Whether the node is Ready."""
+    changed: datetime | None = None
+    """Since when it is so, or not."""
     next: str = ""
     """Hash of the workload that its label names to come next; empty for none."""
     noted: bool = False
@@ -212,7 +221,8 @@ class Observation:
                 fleet.tainted = fleet.tainted or f"{name} has taint {taint}"
                 fleet.tainted_count += 1
             ready, since = node_class.ready_since(node)
-            member.reachable = ready
+            member.reachable, member.changed = ready, since
+            member.allocatable = (node.get("status") or {}).get("allocatable") or {}
             if not ready:
                 due = since + clock.offline_after if since else clock.now
                 member.offline = due <= clock.now
@@ -416,7 +426,8 @@ def _weigh_suspects(members: Sequence[Member], clock: Clock, settled: bool) -> N
     """Blame the update for nodes that went out of reach only where more of the updated did so than of the others.
 
     Once the release is stable (``settled``) there is no update to blame. A power cut of a plant takes both alike, and
-    is not the model's fault. What stays suspect fails in the end.
+    is not the model's fault; nor is one that takes a pilot and, at the same moment, a good part of those that were not
+    moved. What stays suspect fails in the end.
     """
     suspects = [member for member in members if member.state is State.SUSPECT]
     if not suspects:
@@ -426,8 +437,11 @@ def _weigh_suspects(members: Sequence[Member], clock: Clock, settled: bool) -> N
     waiting = sum(member.state is State.WAITING for member in members)
     away = sum(member.state is State.UNREACHABLE for member in members)
     shared_fate = away > 0 and away * tried >= gone * (waiting + away)
+    cuts = [member.changed for member in members if member.state is State.UNREACHABLE and member.changed]
     for member in suspects:
-        if settled or shared_fate:
+        together = [each for each in cuts if member.changed and abs(each - member.changed) <= ONE_CUT]
+        cut_off = len(together) >= len(suspects) and len(together) * CUT_SHARE >= waiting + away
+        if settled or shared_fate or cut_off:
             member.state, member.trouble = State.LOST, None
         elif member.look_again is not None and member.look_again <= clock.now:
             member.state = State.FAILED

@@ -5,16 +5,17 @@ becomes ready there. The second makes it the one that serves, the same pod, and 
 its uplink anywhere in between goes on with what it has, and a version that does not come up takes no service away.
 ``StopFirst``, and a gateway that serves nothing, take one write.
 
-Where the device has no room for two pods (the scheduler says so), the old one has to go first after all.
+Where the device has no room for two pods, the old one has to go first after all: at once where its size tells, else
+when the scheduler says so.
 Who is moved, and when, is ``waves.py``'s; what became of a node, ``fleet.py``'s.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelfleet.plan import naming
+from modelfleet.plan import naming, room
 from modelfleet.plan.assignment import Failed, Keys, failed_value
 from modelfleet.plan.fleet import Member
 from modelfleet.plan.outcome import NodeLabels, Note
@@ -36,6 +37,8 @@ class Terms:
     """Whether the new pod is made ready before the old one goes."""
     held: bool = False
     """Whether what is ready beside stays there for now: its model version is in doubt."""
+    find: Callable[[str], Workload | None] = lambda _: None
+    """The workload that a hash stands for; ``None`` where that is not known any more."""
     undone: Collection[str] = ()
     """Hashes of the workloads of a revision that is being rolled back."""
 
@@ -66,7 +69,12 @@ def begin(moves: Mapping[str, Workload], members: Mapping[str, Member], terms: T
     writes = Writes()
     for name, item in moves.items():
         member = members[name]
-        if terms.prefetch and member.serves:
+        beside = terms.prefetch and member.serves
+        serving = terms.find(member.carried) if beside else None
+        lacks = room.lacking(member.allocatable, serving, item) if serving else ""
+        if lacks:
+            writes.notes[member.pool] = _no_room(member.pool, f"Insufficient {lacks}")
+        if beside and not lacks:
             writes.add(terms, name, **_off("failed", member.noted), next=item)
         else:
             writes.add(terms, name, **_off("failed", member.noted), **_off("next", member.next), serves=item)
@@ -98,7 +106,8 @@ def _go_on(member: Member, terms: Terms, writes: Writes) -> None:
         elif (member.prepared or member.cramped) and not terms.held:
             writes.add(terms, name, serves=wanted, next=None)
             if member.cramped:
-                writes.notes[member.pool] = _no_room(member)
+                why = _LACKING.search(member.trouble.message if member.trouble else "")
+                writes.notes[member.pool] = _no_room(member.pool, why[0] if why else "no room")
     elif member.carried == wanted.hash:
         if member.state is State.FAILED and member.back and not member.stuck:
             writes.add(terms, name, serves=member.back, failed=_note(member, wanted, terms))
@@ -107,14 +116,13 @@ def _go_on(member: Member, terms: Terms, writes: Writes) -> None:
         writes.add(terms, name, serves=wanted)
 
 
-def _no_room(member: Member) -> Note:
+def _no_room(pool: str, why: str) -> Note:
     """The same words for all gateways of a pool that lack the same: one Event a rollout, not one a gateway."""
-    why = _LACKING.search(member.trouble.message if member.trouble else "")
     return Note(
         "Normal",
         "PrefetchSkipped",
-        f"pool {member.pool}: gateways have no room for two pods ({why[0] if why else 'full'}), so the old one goes "
-        "before the new one is ready; lower serving.resources, or set strategy.recreateOrder to StopFirst to say so",
+        f"pool {pool}: gateways have no room for two pods ({why}), so the old one goes before the new one is ready; "
+        "lower serving.resources, or set strategy.recreateOrder to StopFirst to say so",
     )
 
 

@@ -278,9 +278,9 @@ def _serve_container(item: Workload, model_mount: Mapping[str, Any], path: str) 
         container["command"] = list(serving.command)
     if serving.args:
         container["args"] = list(serving.args)
-    resources = _resources(item)
-    if resources:
-        container["resources"] = resources
+    asked = resources(item)
+    if asked:
+        container["resources"] = asked
     if serving.image is None:
         order = wire.ServeOrder(
             model=release.model,
@@ -314,7 +314,7 @@ def _default_image_probes() -> dict[str, Any]:
     }
 
 
-def _resources(item: Workload) -> dict[str, Any]:
+def resources(item: Workload) -> dict[str, Any]:
     """What the user asked for, and one of each accelerator that the build needs where they did not say how many."""
     limits = dict(item.release.serving.limits)
     for name in item.artifact.accelerators:

@@ -150,13 +150,44 @@ def test_an_offline_pilot_is_made_up_for_by_another(line_at_one: Line) -> None:
     settle(line, "2.0.0", set(NAMES))
 
 
+def test_a_gateway_that_goes_with_its_update_fails_the_rollout_and_is_rescued(line_at_one: Line) -> None:
+    line = line_at_one
+    soaking = [{"name": "pilot", "nodes": 1, "soak": "1h"}, {"name": "all"}]
+    line.edit(modelVersion="m-2-0-0", strategy={"waves": soaking, "progressDeadlineSeconds": 15})
+    pilot = first_moved(line)
+    line.cluster.gateways.take_offline(pilot)
+    line.until(lambda at: at["counts"]["suspect"] == 1)
+    status = line.until(lambda at: at["phase"] == "RolledBack")
+    assert status["abortedRevision"]
+    assert len({each.serves for each in assignments(line).values()}) == 1, "the pilot is called back without an answer"
+    line.cluster.gateways.bring_back(pilot)
+    line.eventually(lambda: line.serving("1.0.0") == set(NAMES))
+    line.eventually(lambda: len(line.kubectl.list("pods")) == len(NAMES))
+
+
+def test_a_power_cut_that_takes_the_pilot_too_is_not_the_models_fault(line_at_one: Line) -> None:
+    line = line_at_one
+    soaking = [{"name": "pilot", "nodes": 1, "soak": "1h"}, {"name": "all"}]
+    line.edit(modelVersion="m-2-0-0", strategy={"waves": soaking, "progressDeadlineSeconds": 5})
+    pilot = first_moved(line)
+    others = [name for name in NAMES if name != pilot][:9]
+    line.cluster.gateways.take_offline(*others, pilot)
+    status = line.until(lambda at: at["counts"]["pendingOffline"] == 9)
+    # Another gateway stands in for the pilot, and the rollout goes on when that one has soaked.
+    line.edit(strategy={"waves": WAVES})
+    status = line.until_healthy("2.0.0")
+    assert status["counts"]["failed"] == 0
+    line.cluster.gateways.bring_back(*others, pilot)
+    settle(line, "2.0.0", set(NAMES))
+
+
 def first_moved(line: Line) -> str:
-    """Wait until the pilot has its new pod, and nobody else has."""
+    """Wait until the pilot serves the new version, and nothing else."""
     found: list[str] = []
 
-    def there(_: RawObject) -> bool:
-        found[:] = line.serving("2.0.0")
+    def there() -> bool:
+        found[:] = line.serving("2.0.0") - line.serving("1.0.0")
         return bool(found)
 
-    line.kubectl.wait_for("edgedeployment", "line", there)
+    line.eventually(there)
     return found[0]
