@@ -1,6 +1,7 @@
 """Who may stop a rollout, let it pass, and send it back: soak, approval, commands and the failure threshold."""
 
 import json
+import re
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -322,7 +323,7 @@ def test_a_soak_is_not_begun_anew_by_a_reboot() -> None:
 EVENTS = ["step", "step", "step", "play", "play", "spec", "away", "back", "lost", "time", "bad", "good", "command"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_whatever_happens_it_comes_to_the_same_end(data: st.DataObject) -> None:
     """Edits, failures, absences, commands and crashes in any order: in the end the fleet is where the spec says."""
@@ -382,7 +383,7 @@ def test_whatever_happens_it_comes_to_the_same_end(data: st.DataObject) -> None:
     EdgeDeploymentStatus.model_validate(world.status)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_no_more_are_down_than_may_be_whatever_is_superseded(data: st.DataObject) -> None:
     """Specs that change in mid-rollout, and pods that come up late: never more than maxUnavailable are down."""
@@ -419,3 +420,67 @@ def test_the_soak_is_as_long_as_it_says() -> None:
     assert wait is not None
     ends = conditions.parse_timestamp(world.status["soakStartedAt"]) + timedelta(minutes=10)
     assert world.now + timedelta(seconds=wait) >= ends
+
+
+def test_the_command_that_approves_is_told_whole_whatever_the_names() -> None:
+    wave = "w" * 30
+    world = World(gateways(2), strategy={"waves": [{"name": wave, "nodes": 1, "approval": "Manual"}]})
+    world.deployment["metadata"] |= {"name": "n" * 40, "namespace": "s" * 63}
+    world.run()
+    assert world.status["message"].split("; ")[0].endswith(f"modelfleet.dev/promote={revision(world)}/1/{wave}")
+
+
+def test_waves_that_passed_stay_passed_while_the_model_version_is_verified_anew() -> None:
+    world = converged(waves=[{"name": "all", "soak": "10m"}])
+    world.edit(modelVersion=V2)
+    world.run()
+    world.models[V2] = model_version("2.0.0", verified=False)
+    world.play(seconds=700)
+    world.run()
+    assert world.status["stable"]["modelVersion"] == V1
+    picture = world.picture()
+    world.now += timedelta(hours=1)
+    world.step()
+    assert world.picture() == picture
+    world.models[V2] = model_version("2.0.0")
+    world.run()
+    assert world.status["phase"] == "Healthy"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    broken=st.sets(st.integers(0, 39), max_size=20),
+    percentage=st.integers(0, 60),
+    samples=st.integers(1, 40),
+    order=st.sampled_from(["PrefetchFirst", "StopFirst"]),
+    limit=st.integers(1, 20),
+)
+def test_a_rollout_ends_on_the_side_of_its_threshold(
+    broken: set[int], percentage: int, samples: int, order: str, limit: int
+) -> None:
+    """Completed, no more than the share failed; rolled back, more than that of those tried did. Nothing in between."""
+    threshold = {"percentage": percentage, "minSamples": samples}
+    world = converged(40, failureThreshold=threshold, recreateOrder=order, maxUnavailable=limit)
+    bad_ones = {f"gw-{index:04}" for index in broken}
+    world.behaviour = lambda pod, name: (
+        refusing(MISMATCH) if V2 in pod["metadata"]["labels"].values() and name in bad_ones else healthy(pod, name)
+    )
+    world.edit(modelVersion=V2)
+    failed: list[int] = []
+    world.run(rounds=300, watch=lambda: failed.append(world.status["counts"]["failed"]))
+    if "abortedRevision" in world.status:
+        assert Counter(world.serving().values()) == {V1: 40}
+        count, known = _judged(world.status["message"])
+        assert count * 100 > percentage * known
+        assert known >= min(samples, 40) or count >= limit
+    else:
+        assert Counter(world.serving().values())[V2] == 40 - len(bad_ones)
+        assert len(bad_ones) * 100 <= percentage * 40
+        assert world.status["phase"] == ("Degraded" if bad_ones else "Healthy")
+
+
+def _judged(message: str) -> tuple[int, int]:
+    """From what is said of a roll-back: how many failed, of how many whose outcome was known."""
+    found = re.search(r"(\d+) of (\d+) tried failed", message)
+    assert found is not None
+    return int(found[1]), int(found[2])

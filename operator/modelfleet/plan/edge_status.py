@@ -58,6 +58,9 @@ def state(found: Findings, now: datetime) -> Stated:
     status |= _commanded(found, candidate)
     if found.progress.wave is not None:
         status |= _wave(found, before, now)
+    elif candidate is not None and found.same_rollout:
+        # All waves have passed, and something else keeps the candidate from being stable: they stay passed.
+        status |= {key: before[key] for key in ("wave", "waveStartedAt", "soakStartedAt") if key in before}
     if found.routing.status:
         status["traffic"] = dict(found.routing.status)
     notes = edge_notes.transitions(before, status)

@@ -36,5 +36,5 @@ def hold(owner: Mapping[str, Any], spec: EdgeDeploymentSpec, aim: Aim, progress:
             return Hold("FailureThresholdExceeded", "spec.strategy.failureThreshold is exceeded")
     if progress.awaits_approval and progress.wave is not None:
         promote = commands.example("promote", aim.orders, progress.wave)
-        return Hold("AwaitingApproval", f"wave {progress.wave} is done; to approve: {annotate} --overwrite {promote}")
+        return Hold("AwaitingApproval", f"approve wave {progress.wave}: {annotate} --overwrite {promote}")
     return None

@@ -1,6 +1,7 @@
 """What stops a rollout, lets it pass and sends it back, on a real API server with simulated gateways."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -122,6 +123,22 @@ def test_where_failures_pause_a_rollout_a_person_decides(piloted: Line) -> None:
     status = until_paused(line, "FailureThresholdExceeded")
     assert status["counts"]["failed"] == 2
     assert len(line.serving("1.0.0")) == 20, "where it failed, the version before goes on"
+    annotate(line, abort=rollout(status))
+    line.until(lambda at: at["phase"] == "RolledBack")
+    assert len(line.serving("1.0.0")) == 20
+
+
+def test_outside_of_its_window_a_rollout_waits_and_a_roll_back_does_not(piloted: Line) -> None:
+    line = piloted
+    hour = (datetime.now(UTC) + timedelta(hours=12)).hour
+    window = {"schedule": f"0 {hour} * * *", "duration": "1h", "timeZone": "Etc/UTC"}
+    line.edit(modelVersion="m-2-0-0", strategy={"waves": PILOT, "maintenanceWindow": window, "startsPerMinute": 1})
+    status = line.until(lambda at: at["conditions"][0]["reason"] == "OutsideMaintenanceWindow")
+    assert f"T{hour:02}:00+00:00 (Etc/UTC)" in status["message"]
+    assert len(line.serving("2.0.0")) == 0
+    line.edit(strategy={"maintenanceWindow": None, "startsPerMinute": None})
+    status = until_paused(line, "AwaitingApproval")
+    line.edit(strategy={"maintenanceWindow": window})
     annotate(line, abort=rollout(status))
     line.until(lambda at: at["phase"] == "RolledBack")
     assert len(line.serving("1.0.0")) == 20
