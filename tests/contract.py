@@ -338,7 +338,11 @@ def largest() -> dict[str, Document]:
     for step in steps:
         step["dependsOn"] = _many(16)
     pools = _many(
-        100, nodeSelector=labels, tolerations=[{"operator": "Exists"}] * 16, overrides={"env": environment[:8]}
+        100,
+        nodeSelector=labels,
+        tolerations=[{"operator": "Exists"}] * 16,
+        placement="Replicas",
+        overrides={"env": environment[:8]},
     )
     names = [pool["name"] for pool in pools]
     return {
@@ -353,6 +357,12 @@ def largest() -> dict[str, Document]:
         "TrainingJob": edited(training_job(), {"spec.steps": steps, "spec.nodeSelector": labels}),
         "EdgeDeployment": edited(
             edge_deployment(),
-            {"spec.pools": pools, "spec.strategy.waves": _many(20, pools=names), "spec.serving.env": environment},
+            {
+                "spec.pools": pools,
+                "spec.strategy.waves": _many(20, pools=names),
+                "spec.serving.env": environment,
+                "spec.traffic.pools": names,
+                "spec.traffic.hosts": [f"{'h' * 60}.{'d' * 60}.example{number:02}" for number in range(16)],
+            },
         ),
     }

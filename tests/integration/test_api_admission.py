@@ -52,7 +52,15 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("TrainingJob", {"spec.suspend": True}),
     ("TrainingJob", {"spec.ttlSecondsAfterFinished": REMOVED}),
     ("TrainingJob", {"spec.ttlSecondsAfterFinished": 0}),
-    ("EdgeDeployment", {"spec.modelVersion": "defect-detector-1-3-0", "spec.paused": True, "spec.pools.1": REMOVED}),
+    (
+        "EdgeDeployment",
+        {
+            "spec.modelVersion": "defect-detector-1-3-0",
+            "spec.paused": True,
+            "spec.pools.1": REMOVED,
+            "spec.traffic": REMOVED,
+        },
+    ),
 )
 
 
@@ -164,8 +172,10 @@ def test_defaults_are_filled_in(dry_run: Kubectl) -> None:
         "pools": [{"name": "a", "nodeSelector": {"pool": "a"}, "placement": "EveryNode"}],
         "strategy": {
             "update": "Recreate",
-            "recreateOrder": "StopFirst",
+            "recreateOrder": "PrefetchFirst",
             "maxUnavailable": "10%",
+            "failureThreshold": {"percentage": 5, "minSamples": 10},
+            "onFailure": "Rollback",
             "progressDeadlineSeconds": 1800,
             "offlineAfterSeconds": 300,
         },

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import gateway_api, istio, traffic
+from modelfleet.plan import conditions, gateway_api, istio, traffic
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.route import Route
-from tests.unit.edge_world import Object, World, model_version, node, pool
+from tests.unit.edge_world import Object, World, healthy, model_version, node, pod_status, pool
 
 OWNER: RawObject = {
     "apiVersion": "modelfleet.dev/v1alpha1",
@@ -456,7 +456,6 @@ def test_a_candidate_that_does_not_come_up_gets_no_request_and_takes_no_replica_
     world = lab(ISTIO)
     until(world, lambda: world.status["phase"] == "Healthy")
     first = world.status["stable"]["revision"]
-    healthy = world.behaviour
 
     def broken(pod: Object, at: str) -> Object:
         if pod["metadata"]["labels"]["modelfleet.dev/model-version"] == "defect-2-0-0":
@@ -472,6 +471,26 @@ def test_a_candidate_that_does_not_come_up_gets_no_request_and_takes_no_replica_
     world.edit(modelVersion="defect-1-0-0")
     until(world, lambda: world.status["phase"] == "Healthy" and world.replicas() == {"defect-1-0-0": 2})
     assert world.status["stable"]["revision"] == first
+
+
+def test_pods_that_have_just_become_ready_wait_for_their_endpoints() -> None:
+    world = lab(ISTIO)
+    until(world, lambda: world.status["phase"] == "Healthy")
+    routed = world.kind("VirtualService")[0]["spec"]["http"]
+
+    def fresh(pod: Object, _at: str) -> Object:
+        status = pod_status("True")
+        status["conditions"][0]["lastTransitionTime"] = conditions.timestamp(world.now)
+        return status
+
+    world.behaviour = fresh
+    world.add_model(model_version("2.0.0"))
+    world.edit(modelVersion="defect-2-0-0")
+    world.run(8)
+    assert world.replicas()["defect-2-0-0"] == 2
+    assert world.kind("VirtualService")[0]["spec"]["http"] == routed
+    world.behaviour = healthy
+    until(world, lambda: world.kind("VirtualService")[0]["spec"]["http"] != routed)
 
 
 def test_a_route_deleted_by_hand_comes_back_the_same() -> None:

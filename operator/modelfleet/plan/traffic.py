@@ -23,6 +23,10 @@ from modelfleet.plan.route import Route, Stated
 SETTLE: Final = timedelta(seconds=3)
 """How long proxies may take to follow a route that was accepted."""
 
+ENDPOINTS: Final = timedelta(seconds=3)
+"""How long a pod must have been ready before requests are first sent to its revision: its endpoints have to reach the
+proxies, too."""
+
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {"Istio": istio.KINDS, "GatewayAPI": gateway_api.KINDS}
 """By provider: the kinds whose objects are read and written."""
 
@@ -67,6 +71,25 @@ class Pods:
         """The revisions that have any pod."""
         labels = (pod["metadata"].get("labels") or {} for pod in self.present)
         return frozenset(each[names.REVISION_LABEL] for each in labels if each.get(names.REVISION_LABEL))
+
+    def bears(self, revision: str, now: datetime, *, reached: bool) -> bool:
+        """Whether requests can be sent to a revision; one that is not ``reached`` yet must have been ready a while."""
+        if reached or not self.ready.get(revision):
+            return bool(self.ready.get(revision))
+        return any(
+            now - conditions.parse_timestamp(since) >= ENDPOINTS
+            for pod in self.present
+            if (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) == revision
+            and (since := _ready_since(pod))
+        )
+
+
+def _ready_since(pod: RawObject) -> str:
+    """RFC 3339; empty where it is not ready."""
+    if "deletionTimestamp" in pod["metadata"] or not serving_pod.read(pod).ready:
+        return ""
+    ready = conditions.find((pod.get("status") or {}).get("conditions") or (), "Ready") or {}
+    return str(ready.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp") or "")
 
 
 def is_routed(spec: EdgeDeploymentSpec) -> bool:
@@ -155,7 +178,7 @@ def _routed(
     now: datetime,
 ) -> Routing:
     reached = istio.reaches(owner, seen) | gateway_api.reaches(owner, seen)
-    effective = _with_backends(wanted, pods, reached)
+    effective = _with_backends(wanted, pods, reached, now)
     keep = reached | pods.revisions | {wanted.stable, wanted.candidate or wanted.stable}
     if traffic.provider == "Istio":
         stated = istio.state(owner, spec, traffic, effective, keep, seen)
@@ -163,18 +186,22 @@ def _routed(
     else:
         stated = gateway_api.state(owner, spec, traffic, effective, services, seen)
         others = istio.remove(owner, seen)
-    if not reached and not any(pods.ready.get(each) for each in effective.revisions):
-        stated = _held_back(stated, f"no replica of revision {effective.main} is ready yet")
+    main = effective.main
+    selected = routed_services.selected(services, owner, routed_services.stable_name(owner))
+    if main not in {*reached, selected} and not pods.bears(main, now, reached=False):
+        stated = _held_back(stated, f"no replica of revision {main} has been ready long enough")
+        main = selected or main
     mark = naming.content_hash([str(effective), traffic.model_dump(mode="json")], naming.WORKLOAD_LENGTH)
     changed = before.get("routeChangeTime") if before.get("route") == mark else None
     since = conditions.parse_timestamp(changed) if changed else now
     in_force = stated.accepted and now - since >= SETTLE
-    made, needed = _services(owner, spec, traffic, wanted, keep)
+    made, needed = _services(owner, spec, traffic, main, effective.candidate, keep)
     # Whatever another provider was told goes when this one has taken over.
     superseded = others.delete if stated.accepted else ()
     left = () if others.delete else routed_services.unneeded(services, owner, needed)
-    selected = routed_services.selected(services, owner, routed_services.stable_name(owner))
     wait = (since + SETTLE - now).total_seconds() if stated.accepted and not in_force else None
+    if stated.reason == "WaitingForBackends" or effective != wanted:
+        wait = ENDPOINTS.total_seconds() if any(pods.ready.get(each) for each in wanted.revisions) else None
     return Routing(
         apply=[*made, *stated.apply],
         delete=[*stated.delete, *superseded, *left],
@@ -226,14 +253,15 @@ def _unavailable(traffic: Traffic, seen: Seen, installation: Installation) -> Pr
     return None
 
 
-def _with_backends(wanted: Route, pods: Pods, reached: frozenset[str]) -> Route:
+def _with_backends(wanted: Route, pods: Pods, reached: frozenset[str], now: datetime) -> Route:
     """The route with no requests for a candidate of which nothing is ready.
 
     A header that is in force stays: who asks for the candidate gets an error rather than another version's answer.
     """
-    if wanted.candidate is None or wanted.candidate not in wanted.revisions or pods.ready.get(wanted.candidate):
+    candidate = wanted.candidate
+    if candidate is None or pods.bears(candidate, now, reached=candidate in reached):
         return wanted
-    return wanted.without_candidate(keep_header=wanted.candidate in reached)
+    return wanted.without_candidate(keep_header=candidate in reached)
 
 
 def _held_back(stated: Stated, why: str) -> Stated:
@@ -243,13 +271,17 @@ def _held_back(stated: Stated, why: str) -> Stated:
 
 
 def _services(
-    owner: RawObject, spec: EdgeDeploymentSpec, traffic: Traffic, wanted: Route, kept: Iterable[str]
+    owner: RawObject,
+    spec: EdgeDeploymentSpec,
+    traffic: Traffic,
+    main: str,
+    candidate: str | None,
+    kept: Iterable[str],
 ) -> tuple[list[RawObject], list[str]]:
     """The Services to apply, and the names of those that stay."""
-    stable, candidate = routed_services.stable_name(owner), routed_services.candidate_name(owner)
-    chosen = {stable: wanted.main}
-    if wanted.candidate:
-        chosen[candidate] = wanted.candidate
+    chosen = {routed_services.stable_name(owner): main}
+    if candidate:
+        chosen[routed_services.candidate_name(owner)] = candidate
     if traffic.provider == "Istio":
         chosen[routed_services.routed_name(owner)] = ""
     else:

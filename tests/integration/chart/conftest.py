@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e.cluster import programs
+from e2e.cluster import crds, programs
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
 from tests.plane import Plane, control_plane_without_nodes
@@ -69,6 +69,12 @@ def installed(install: Callable[[], None]) -> None:
 def chart_kubectl(bare_kubectl: Kubectl, installed: None) -> Kubectl:
     """The real kubectl with every right, where the chart is installed."""
     return bare_kubectl
+
+
+@pytest.fixture(scope="package")
+def routing_kinds(bare_kubectl: Kubectl) -> None:
+    """The kinds of Istio and the Gateway API, served: a right on a kind that is not proves nothing."""
+    crds.install(bare_kubectl, [*crds.istio(), *crds.gateway_api()])
 
 
 @pytest.fixture

@@ -280,6 +280,20 @@ class TestTheOperatorsChildren:
             operator("patch", "deployment", "of-another", "--type=merge", "--patch", json.dumps(taken))
         chart_kubectl("delete", "deployment", "of-another")
 
+    @pytest.mark.usefixtures("routing_kinds")
+    def test_routes_of_others_are_left_alone(self, operator: Kubectl, chart_kubectl: Kubectl) -> None:
+        route = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "VirtualService",
+            "metadata": {"name": "theirs", "namespace": "default"},
+            "spec": {"hosts": ["shop.example"]},
+        }
+        chart_kubectl.apply(route)
+        for words in (("delete",), ("patch", "--type=merge", '--patch={"spec": {"hosts": ["other.example"]}}')):
+            with pytest.raises(KubectlError, match="the operator may write and delete only"):
+                operator(words[0], "virtualservice", "theirs", *words[1:])
+        chart_kubectl("delete", "virtualservice", "theirs")
+
     def test_its_own_go_again(self, operator: Kubectl) -> None:
         for obj in (child("DaemonSet"), service()):
             operator("create", "-f", "-", stdin=json.dumps(obj))

@@ -33,6 +33,18 @@ NEEDED = [
     "delete controllerrevisions.apps",
     "create services",
     "patch services",
+    "list virtualservices.networking.istio.io",
+    "watch virtualservices.networking.istio.io",
+    "create virtualservices.networking.istio.io",
+    "patch virtualservices.networking.istio.io",
+    "delete virtualservices.networking.istio.io",
+    "patch destinationrules.networking.istio.io",
+    "delete destinationrules.networking.istio.io",
+    "patch peerauthentications.security.istio.io",
+    "delete peerauthentications.security.istio.io",
+    "watch httproutes.gateway.networking.k8s.io",
+    "patch httproutes.gateway.networking.k8s.io",
+    "delete httproutes.gateway.networking.k8s.io",
     "watch pods",
     # Those that a dead node keeps; a policy holds it to them.
     "delete pods",
@@ -102,7 +114,16 @@ REFUSED = [
     "patch jobs.batch",
     "update jobs.batch",
     "patch controllerrevisions.apps",
+    # Of Istio and the Gateway API nothing but what routes requests.
+    "create gateways.networking.istio.io",
+    "patch gateways.networking.istio.io",
+    "get envoyfilters.networking.istio.io",
+    "create envoyfilters.networking.istio.io",
+    "create authorizationpolicies.security.istio.io",
+    "patch gateways.gateway.networking.k8s.io",
+    "patch httproutes.gateway.networking.k8s.io --subresource=status",
     # Many at once.
+    "deletecollection virtualservices.networking.istio.io",
     "deletecollection jobs.batch",
     "deletecollection pods",
     "deletecollection trainingjobs.modelfleet.dev",
@@ -130,7 +151,7 @@ def can_i(kubectl: Kubectl, question: str) -> bool:
 
 
 @pytest.fixture
-def can(chart_kubectl: Kubectl, operator_user: str) -> Can:
+def can(chart_kubectl: Kubectl, routing_kinds: None, operator_user: str) -> Can:
     """Whether the operator may do a thing."""
 
     def ask(question: str, namespace: str = "default") -> bool:

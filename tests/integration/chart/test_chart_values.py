@@ -130,6 +130,18 @@ def test_what_can_be_left_out(chart_helm: Helm) -> None:
     assert len(of_kind(chart_helm.template("--set", off), "ClusterRole")) == 1
 
 
+def test_rights_on_routes_can_be_left_out(chart_helm: Helm) -> None:
+    def groups(*words: str) -> set[str]:
+        roles = of_kind(chart_helm.template(*words), "ClusterRole")
+        rules = [rule for role in roles if role["metadata"]["name"] == "modelfleet" for rule in role["rules"]]
+        return {group for rule in rules for group in rule["apiGroups"]}
+
+    istio, gateway = {"networking.istio.io", "security.istio.io"}, {"gateway.networking.k8s.io"}
+    assert istio | gateway <= groups()
+    assert groups() - groups("--set=traffic.istio.enabled=false") == istio
+    assert groups() - groups("--set=traffic.gatewayAPI.enabled=false") == gateway
+
+
 def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None:
     words = ("--set", "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus")
     objects = chart_helm.template(*words)
