@@ -19,7 +19,7 @@ from modelfleet.runtime import train
 step = train.step()
 path = pathlib.Path("/tmp/model.onnx")
 path.write_bytes(b"weights of " + step.order.version.encode())
-step.save_artifact("raw", path, format="onnx", precision="fp32")
+step.save_artifact("raw", path, format="other", precision="fp32")
 step.finish(metrics={"accuracy": 0.95})
 """
 """A step script that writes an artifact and reports an accuracy."""

@@ -1,14 +1,16 @@
 """Artifacts that are not what they should be, each refused in the cluster by a verification Job in a real pod."""
 
 import hashlib
+import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from e2e.cluster.cluster import Cluster
 from e2e.kubectl import Kubectl, condition, is_true
 from e2e.project import Files
-from tests import objects
+from tests import objects, onnx
 from tests.objects import RawObject
 
 
@@ -91,3 +93,38 @@ def test_a_store_that_is_down_is_tried_again(kubectl: Kubectl, files: Files, nam
         cluster.store.start()
     observed = kubectl.wait_for("modelversion", "m-1-0-0", lambda version: is_true(version, "Verified"))
     assert observed["status"]["verification"]["attempt"] >= 2
+
+
+def test_models_are_loaded_and_compared_in_the_verifying_pod(kubectl: Kubectl, files: Files, namespace: str) -> None:
+    """Two precisions that agree, and a build of another model: real ONNX Runtime, in the real image."""
+
+    def build(name: str, content: bytes) -> RawObject:
+        path = f"{namespace}/{name}.onnx"
+        return objects.artifact(files, path, content, name=name, format="onnx", precision=name)
+
+    fp32, fp16 = build("fp32", onnx.scaled(2.0)), build("fp16", onnx.scaled(2.0, kind=onnx.FLOAT16))
+    kubectl.apply(objects.model_version([fp32, fp16]))
+    good = kubectl.wait_for("modelversion", "m-1-0-0", lambda version: is_true(version, "Verified"))
+    first, second = good["status"]["artifacts"]
+    assert (first["opset"], first["inputs"], first["outputs"]) == (13, ["x: FP32[?, 3]"], ["y: FP32[?, 3]"])
+    assert second["agreement"]["reference"] == "fp32"
+    assert "2 agree with each other" in condition(good, "Verified")["message"]
+
+    samples = io.BytesIO()
+    np.savez(samples, x=np.ones((5, 3), np.float32))
+    uri = files.uri(f"{namespace}/samples.npz")
+    files.write(uri, samples.getvalue())
+    digest = hashlib.sha256(samples.getvalue()).hexdigest()
+    given = {"uri": uri, "sha256": digest, "sizeBytes": len(samples.getvalue())}
+    int8 = build("int8", onnx.scaled(7.0))
+    kubectl.apply(
+        objects.model_version(
+            [fp32, int8],
+            version="2.0.0",
+            verification={"samples": given | {"credentialsSecretRef": {"name": "store"}}},
+        ),
+        objects.model_version([build("bf16", b"no model")], version="3.0.0"),
+    )
+    for name, reason in (("m-2-0-0", "PrecisionMismatch"), ("m-3-0-0", "InvalidModel")):
+        refused = kubectl.wait_for("modelversion", name, lambda version: is_true(version, "Stalled"))
+        assert condition(refused, "Verified")["reason"] == reason

@@ -279,7 +279,7 @@ def test_verify_tries_onnx_models_and_tells_what_it_found(
     """Two precisions that agree, a third of another model, and one whose bytes are wrong: it is not even loaded."""
     scratch, log = tmp_path / "scratch", tmp_path / "report"
     scratch.mkdir()
-    models = {"fp32": onnx.scaled(2.0), "fp16": onnx.scaled(2.0, kind=onnx.FLOAT16), "int8": onnx.scaled(5.0)}
+    models = {"fp32": onnx.scaled(2.0), "int8": onnx.scaled(2.1), "fp16": onnx.scaled(5.0, kind=onnx.FLOAT16)}
     files = []
     for name, content in models.items():
         server.files[name] = content

@@ -72,7 +72,7 @@ def test_precisions_that_agree_pass_and_say_how_near_they_are(tmp_path: Path) ->
     ("other", "allowed", "expected"),
     [
         (onnx.scaled(2.6), None, "PrecisionMismatch"),
-        (onnx.scaled(2.1), 0.04, "PrecisionMismatch"),
+        (onnx.scaled(2.01), 0.004, "PrecisionMismatch"),
         (onnx.scaled(2.6), 0.4, ""),
         (onnx.scaled(-2.0), None, "PrecisionMismatch"),
         (onnx.scaled(math.inf), None, "PrecisionMismatch"),
@@ -106,8 +106,18 @@ def test_precisions_that_agree_pass_and_say_how_near_they_are(tmp_path: Path) ->
 def test_what_does_not_belong_together_is_refused(
     tmp_path: Path, other: bytes, allowed: float | None, expected: str
 ) -> None:
-    found = inspected(tmp_path, ("fp32", onnx.scaled(2.0)), ("int8", other), allowed=allowed)
-    assert (reason(found["fp32"]), reason(found["int8"])) == ("", expected)
+    found = inspected(tmp_path, ("fp32", onnx.scaled(2.0)), ("fp16", other), allowed=allowed)
+    assert (reason(found["fp32"]), reason(found["fp16"])) == ("", expected)
+
+
+def test_an_int8_build_is_judged_on_samples_or_by_a_stated_tolerance(tmp_path: Path) -> None:
+    models = (("fp32", onnx.scaled(2.0)), ("int8", onnx.scaled(9.0)))
+    found = inspected(tmp_path, *models)["int8"]
+    assert reason(found) == ""
+    assert "to have an int8 build judged" in found.note
+    assert found.agreement is not None
+    assert float(found.agreement.difference) > 1
+    assert reason(inspected(tmp_path, *models, allowed=0.5)["int8"]) == "PrecisionMismatch"
 
 
 def test_one_model_alone_is_loaded_and_not_compared(tmp_path: Path) -> None:

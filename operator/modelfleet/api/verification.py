@@ -53,8 +53,8 @@ class VerificationSpec(Contract):
     serving image."""
     tolerance: Tolerance | None = None
     """How far the outputs of an artifact may be from those of the most precise one: root of the mean squared
-    difference, relative to the root mean square. Absent: 0.001 for fp32, 0.01 for fp16, 0.05 for bf16, 0.25 for int8,
-    the larger one of the two."""
+    difference, relative to the root mean square. Absent: 0.001 for fp32, 0.05 for fp16, 0.1 for bf16, 0.25 for int8,
+    the larger one of the two; int8 is then judged on samples only."""
     samples: Samples | None = None
     """Inputs on which the precisions are compared; absent: seeded random ones, drawn to fit the signature."""
     memory_limit: quantity.Quantity | None = None

@@ -284,8 +284,8 @@ def verdict(finding: Finding) -> Condition:
 def _praise(files: list[wire.VerifiedFile]) -> str:
     """What was found good, and no more than that."""
     text = f"all {len(files)} artifacts have the registered digest"
-    if compared := [file for file in files if file.agreement is not None]:
-        text += f", {1 + len(compared)} agree with each other"
+    if alike := [file for file in files if file.agreement is not None and not file.message]:
+        text += f", {1 + len(alike)} agree with each other"
     if all(file.signed_by for file in files):
         text += f", signed by {', '.join(sorted({file.signed_by or '' for file in files}))}"
     return text

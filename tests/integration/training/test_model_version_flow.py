@@ -68,6 +68,26 @@ def test_a_pod_that_waits_for_its_secret_or_node_says_so(bench: Bench) -> None:
     assert "no nodes available" in condition(observed, "Verified")["message"]
 
 
+def test_bytes_that_changed_after_verification_are_found_when_asked_for(bench: Bench) -> None:
+    bench.kubectl.apply(model_version())
+    bench.finish("verify-m-1-0-0-1", found())
+    bench.until("modelversion", "m-1-0-0", lambda each: is_true(each, "Ready"))
+    bench.kubectl("annotate", "mv", "m-1-0-0", "modelfleet.dev/verify=monday")
+    changed = found(verified=False, reason="HashMismatch", message="its sha256 is ab12")
+    bench.job("verify-m-1-0-0-2")
+    held = bench.kubectl.get("modelversion", "m-1-0-0")
+    assert held is not None
+    assert is_true(held, "Ready")
+    bench.finish("verify-m-1-0-0-2", changed, code=1)
+    observed = bench.until("modelversion", "m-1-0-0", lambda each: is_true(each, "Stalled"))
+    assert condition(observed, "Verified")["reason"] == "HashMismatch"
+    assert observed["status"]["lastCommand"] == "verify monday"
+    assert "HashMismatch" in bench.events("m-1-0-0")
+    bench.kubectl("annotate", "mv", "m-1-0-0", "modelfleet.dev/verify=tuesday", "--overwrite")
+    bench.finish("verify-m-1-0-0-3", found())
+    bench.until("modelversion", "m-1-0-0", lambda each: is_true(each, "Ready"))
+
+
 def test_an_alias_moves_to_the_highest_version(bench: Bench) -> None:
     bench.kubectl.apply(model_version(aliases=["champion"]))
     bench.until("modelversion", "m-1-0-0", lambda each: each.get("status", {}).get("aliases") == ["champion"])
