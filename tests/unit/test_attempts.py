@@ -198,6 +198,18 @@ def test_a_status_that_was_lost_has_it_verified_anew() -> None:
     assert world.unfinished() == ["verify-m-1-0-0-1"]
 
 
+def test_an_object_restored_with_its_finding_is_not_verified_anew() -> None:
+    world = settled()
+    kept = world.condition("Verified")
+    world.obj["status"] = {"conditions": [kept]}
+    world.delete_job("verify-m-1-0-0-1")
+    world.settle()
+    assert world.unfinished() == []
+    assert facts(world) == ("True", "False", "False")
+    ask(world, "now")
+    assert world.unfinished() == ["verify-m-1-0-0-2"]
+
+
 def order(installation: Any = INSTALLATION, *artifacts: dict[str, Any], **spec: Any) -> dict[str, Any]:
     obj = World(version(artifacts=artifacts, **spec)).obj
     job = verification.job(obj, ModelVersionSpec.model_validate(obj["spec"]), 1, installation)

@@ -11,6 +11,7 @@ from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.api.model_version_status import ModelVersionStatus
 from modelfleet.plan import aliases, conditions, job_state, stage, verification
 from modelfleet.plan.refusal import Refusal
+from modelfleet.runtime import report
 from tests.unit.job_world import INSTALLATION, START, World, artifact, verified, version
 
 HASH_MISMATCH = {"name": "fp32", "verified": False, "reason": "HashMismatch", "message": "its sha256 is ab12"}
@@ -75,14 +76,32 @@ def test_the_report_of_a_predecessor_of_the_same_name_counts_for_nothing(world: 
 
 
 def test_the_largest_status_stays_below_its_bound() -> None:
-    files = [{**UNREACHABLE, "name": f"a{index}", "message": "x" * 4000} for index in range(16)]
-    up = World(version(artifacts=tuple(artifact(f"a{index}") for index in range(16))))
-    for index in range(150):
-        up.put(deployment("d" * 57 + f"{index:03}", wants="m-1-0-0"))
+    ports = ["x" * 96] * 8
+    files = [
+        wire.VerifiedFile(
+            name=f"{'a' * 28}{index:02}",
+            verified=False,
+            reason="Unreachable",
+            message="x" * 4000,
+            inputs=ports,
+            outputs=ports,
+            agreement=wire.AgreementReport(reference="a" * 30, difference="0.000123", tolerance="0.001"),
+            signed_by="k" * 63,
+        )
+        for index in range(16)
+    ]
+    up = World(version(artifacts=tuple(artifact(file.name) for file in files)))
     up.settle()
-    up.finish("verify-m-1-0-0-1", verified(*files), code=75)
+    for index in range(100):
+        up.put(deployment(f"{'d' * 37}{index:03}", "m-1-0-0", stable="m-1-0-0"))
+    users = [f"{'d' * 37}{index:03}" for index in range(5)]
+    entry = {"stage": "Registered", "since": "2026-11-21T06:00:00Z", "usedBy": users}
+    up.obj["status"]["history"] = [entry | {"stage": ("Registered", "Verified")[at % 2]} for at in range(50)]
+    up.finish("verify-m-1-0-0-1", report.trimmed(wire.VerifyReport(artifacts=files)).decode(), code=75)
     up.settle()
     ModelVersionStatus.model_validate(up.status)
+    assert len(up.status["usedBy"]) == 100
+    assert len(up.status["history"]) == 50
     assert len(json.dumps(up.status)) < 32 * 1024
 
 

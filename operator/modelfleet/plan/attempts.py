@@ -92,11 +92,17 @@ class Progress:
 
 
 def read(obj: Mapping[str, Any]) -> Run:
-    """The attempts so far; none where the finding that should hold was lost."""
+    """The attempts so far; none where the finding that should hold was lost.
+
+    A finding without attempts, as of an object that was restored with its status, counts as one.
+    """
     status = obj.get("status") or {}
     held = status.get("verification") or {}
-    if conditions.find(status.get("conditions") or (), "Verified") is None:
+    found = conditions.find(status.get("conditions") or (), "Verified")
+    if found is None:
         return Run()
+    if not held and (found["status"] == "True" or found["reason"] in verification.FINAL_REASONS):
+        return Run(attempt=1, settled=1, command=status.get("lastCommand") or "")
     return Run(
         attempt=int(held.get("attempt", 0)),
         settled=int(held.get("settledAttempt") or 0),

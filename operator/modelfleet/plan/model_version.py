@@ -32,14 +32,16 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
     used_by = stage.uses(obj["metadata"]["name"], observed.deployments)
     progress = attempts.advance(obj, spec, observed.latest, installation, now, is_used=bool(used_by))
     settled = aliases.settle(spec, observed.siblings, before.get("aliases") or ())
-    current = stage.stage(verified=progress.verified.status == "True", used_by=used_by, before=before.get("stage"))
+    history = before.get("history") or ()
+    last = history[-1]["stage"] if history else None
+    current = stage.stage(verified=progress.verified.status == "True", used_by=used_by, before=last)
     stated = [progress.verified, *_summary(progress, settled)]
     status = {
         "observedGeneration": obj["metadata"]["generation"],
         "snapshotHash": snapshot.snapshot_hash(spec),
         "aliases": list(settled.effective),
         "stage": current,
-        "history": stage.history(before.get("history") or (), current, used_by, now),
+        "history": stage.history(history, current, used_by, now),
         "usedBy": [use.status() for use in used_by[: stage.LISTED]],
         "artifacts": progress.artifacts,
         "verification": progress.run.status(),

@@ -48,7 +48,7 @@ def uses(version: str, deployments: Iterable[Mapping[str, Any]]) -> list[Use]:
 
 
 def stage(*, verified: bool, used_by: Iterable[Use], before: str | None) -> Stage:
-    """The stage that follows from verification, use, and the stage ``before`` (in status).
+    """The stage that follows from verification, use, and the stage ``before`` (the last of the history).
 
     Retired is a version that was online and is used no more; used again, it comes back.
     """

@@ -17,6 +17,7 @@ from modelfleet.api.wire import (
     FailureReason,
     FetchReport,
     ResolveReport,
+    VerifiedFile,
     VerifyReport,
     Wire,
 )
@@ -26,6 +27,8 @@ TERMINATION_LOG_ENV: Final = "MODELFLEET_TERMINATION_LOG"
 
 MESSAGE_LIMIT: Final = 256
 """Characters of a message: it ends up in a condition."""
+
+_DETAILS: Final = ("inputs", "outputs", "agreement")
 
 Message = TypeVar("Message", bound=Wire)
 
@@ -98,9 +101,10 @@ def leave(message: Wire) -> None:
 def trimmed(message: Wire) -> bytes:
     """Encode a report within ``REPORT_LIMIT`` bytes; ValueError when that cannot be done.
 
-    Its messages are shortened first; where that is not enough, inputs and outputs are told of the first model only.
+    Its messages are shortened first; where that is not enough, the details of models are told of the first one only,
+    then of none.
     """
-    for shorter in (message, _without_ports(message)):
+    for shorter in (message, _without(message, "inputs", "outputs"), _without(message, *_DETAILS, of_all=True)):
         for limit in (MESSAGE_LIMIT, 120, 60, 20, 0):
             encoded = encode(_with_messages(shorter, limit))
             if len(encoded) <= REPORT_LIMIT:
@@ -110,7 +114,7 @@ def trimmed(message: Wire) -> bytes:
 
 def encode(message: Wire) -> bytes:
     """Return the JSON of a message as it goes over the wire."""
-    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+    return message.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
 
 
 def _with_messages(message: Wire, limit: int) -> Wire:
@@ -122,14 +126,13 @@ def _with_messages(message: Wire, limit: int) -> Wire:
     return message
 
 
-def _without_ports(message: Wire) -> Wire:
+def _without(message: Wire, *details: str, of_all: bool = False) -> Wire:
+    """A report that tells these details of the first model only, or of none."""
     if not isinstance(message, VerifyReport):
         return message
-    first = next((file.name for file in message.artifacts if file.outputs), "")
-    files = [
-        file if file.name == first else file.model_copy(update={"inputs": [], "outputs": []})
-        for file in message.artifacts
-    ]
+    first = next((file.name for file in message.artifacts if file.outputs and not of_all), "")
+    empty = {name: VerifiedFile.model_fields[name].get_default() for name in details}
+    files = [file if file.name == first else file.model_copy(update=empty) for file in message.artifacts]
     return message.model_copy(update={"artifacts": files})
 
 
