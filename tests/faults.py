@@ -1,0 +1,87 @@
+"""Faults in the operator's writes, injected where it hands a request to its transport: the API server stays real.
+
+A fault hits one write about one of our objects (its status, its children, its Events), the first of its sort. A crash
+ends all of that operator's requests from then on, its Lease's included, as a killed process would; the test starts the
+next one.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from modelfleet.cluster.connection import Connection
+from modelfleet.cluster.errors import ApiError
+
+Kind = Literal["crash before", "crash after", "lost answer", "409", "422", "429", "500"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What befalls which write."""
+
+    write: str
+    """The sort of write, as the test tells them apart."""
+    kind: Kind
+
+
+@dataclass
+class Faults:
+    """The faults to come, by the name of the object they are for, and what was written about each."""
+
+    sort: Callable[[str, Any], tuple[str, str]]
+    """Of a write (its path, its body): the name of our object that it is about, and its sort; empty: none of them."""
+    planned: dict[str, Fault] = field(default_factory=dict)
+    written: Counter[tuple[str, str]] = field(default_factory=Counter)
+    crashed: threading.Event = field(default_factory=threading.Event)
+    dead: set[int] = field(default_factory=set)
+
+    async def request(self, original: Any, connection: Connection, method: str, path: str, **options: Any) -> Any:
+        """The operator's request, with what befalls it."""
+        self._check(connection, method, path)
+        kind = self._befalls(method, path, options)
+        if kind in ("409", "422", "429", "500"):
+            raise ApiError(int(kind), "Injected", f"{method} {path}: injected", 1.0 if kind == "429" else None)
+        if kind == "crash before":
+            self._crash(connection)
+        self._check(connection, method, path)
+        answer = await original(connection, method, path, **options)
+        if kind == "crash after":
+            self._crash(connection)
+        if kind == "lost answer":
+            raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
+        self._check(connection, method, path)
+        return answer
+
+    def _befalls(self, method: str, path: str, options: dict[str, Any]) -> str:
+        if method == "GET" or "dryRun" in (options.get("query") or {}):
+            return ""
+        name, write = self.sort(path, options.get("body"))
+        self.written[name, write] += 1
+        fault = self.planned.get(name)
+        return fault.kind if fault and fault.write == write and self.written[name, write] == 1 else ""
+
+    def _crash(self, connection: Connection) -> None:
+        self.dead.add(id(connection))
+        self.crashed.set()
+
+    def _check(self, connection: Connection, method: str, path: str) -> None:
+        if id(connection) in self.dead:
+            raise ApiError(0, "Unreachable", f"{method} {path}: this operator was killed")
+
+
+@contextmanager
+def injected(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """All operators of this process meet these faults."""
+    original = Connection.request
+
+    async def request(self: Connection, method: str, path: str, **options: Any) -> Any:
+        return await faults.request(original, self, method, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "request", request)
+        yield faults
