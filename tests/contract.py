@@ -240,6 +240,29 @@ def edge_deployment() -> Document:
                 "progressDeadlineSeconds": 1800,
                 "offlineAfterSeconds": 300,
             },
+            "canary": {
+                "mirror": {"percentage": 0},
+                "header": {"name": "x-version", "value": "v2"},
+                "steps": [{"weight": 0, "pause": "Manual"}, {"weight": 5, "pause": "10m"}, {"weight": 50}],
+                "analysis": {
+                    "initialDelay": "60s",
+                    "interval": "30s",
+                    "failureLimit": 3,
+                    "inconclusiveLimit": 3,
+                    "consecutiveErrorLimit": 4,
+                    "metrics": [
+                        {
+                            "name": "error-rate",
+                            "prometheus": {
+                                "address": "http://prometheus:9090",
+                                "query": 'errors{revision="{{revision}}",ns="{{namespace}}",name="{{name}}"}',
+                            },
+                            "min": "0",
+                            "max": "0.01",
+                        }
+                    ],
+                },
+            },
             "traffic": {
                 "provider": "Istio",
                 "hosts": ["defect-detector.vision.svc.cluster.local"],
@@ -261,7 +284,9 @@ def routed_by_gateway() -> Document:
 
 def routed_by_reference() -> Document:
     """An EdgeDeployment that adds to a route of the user's."""
-    return edited(edge_deployment(), {"spec.traffic": {"provider": "GatewayAPI", "routeRef": {"name": "users-own"}}})
+    traffic = {"provider": "GatewayAPI", "routeRef": {"name": "users-own"}}
+    canary = {"header": {"name": "x-version", "value": "v2"}, "steps": [{"weight": 0, "pause": "Manual"}]}
+    return edited(edge_deployment(), {"spec.traffic": traffic, "spec.canary": canary})
 
 
 def valid() -> dict[str, Document]:

@@ -23,6 +23,9 @@ _BASELINE = "direction, maxRegression and whenNoBaseline belong to baseline, whi
 _GIT = "must be an https, http or ssh URL"
 _REVISION = "must be a branch, a tag or a full commit hash"
 _SHARE = "must be a number from 1 to 100000, or a percentage from 1% to 100% as text"
+_PAUSE = "must be Manual, or a duration such as 90s, 10m or 1h30m"
+_PROMETHEUS = "must be an http or https URL of a Prometheus server without credentials or query"
+_PLACEHOLDERS = "may have the placeholders {{revision}}, {{namespace}} and {{name}}, and no others"
 _DNS = "must have at most 40 lower-case letters, digits and dashes"
 
 SCHEMA = (
@@ -80,9 +83,58 @@ SCHEMA = (
     Refusal(
         "EdgeDeployment", {"spec.serving.env": [{"name": "A", "value": "1"}, {"name": "A"}]}, "spec.serving.env[1]"
     ),
+    Refusal("EdgeDeployment", {"spec.canary.steps": []}, "spec.canary.steps"),
+    Refusal("EdgeDeployment", {"spec.canary.steps.0.weight": 101}, "spec.canary.steps[0].weight"),
+    Refusal("EdgeDeployment", {"spec.canary.mirror.percentage": -1}, "spec.canary.mirror.percentage"),
+    Refusal("EdgeDeployment", {"spec.canary.analysis.metrics": []}, "spec.canary.analysis.metrics"),
+    Refusal("EdgeDeployment", {"spec.canary.analysis.failureLimit": -1}, "spec.canary.analysis.failureLimit"),
 )
 
 RULES = (
+    Refusal("EdgeDeployment", {"spec.canary.steps.1.pause": "10 minutes"}, "spec.canary.steps[1].pause", _PAUSE),
+    Refusal("EdgeDeployment", {"spec.canary.steps.1.pause": "manual"}, "spec.canary.steps[1].pause", _PAUSE),
+    Refusal("EdgeDeployment", {"spec.canary.steps.1.pause": "1h30"}, "spec.canary.steps[1].pause", _PAUSE),
+    Refusal(
+        "EdgeDeployment", {"spec.canary.header.name": "x version"}, "spec.canary.header.name", "must be the name of"
+    ),
+    Refusal("EdgeDeployment", {"spec.canary.header.value": " v2"}, "spec.canary.header.value", "must be visible ASCII"),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.canary.analysis.interval": "0s"},
+        "spec.canary.analysis.interval",
+        "must be longer than nothing",
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.canary.analysis.metrics.0.prometheus.address": "http://me:secret@prometheus:9090"},
+        "spec.canary.analysis.metrics[0].prometheus.address",
+        _PROMETHEUS,
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.canary.analysis.metrics.0.prometheus.address": "file:///etc/passwd"},
+        "spec.canary.analysis.metrics[0].prometheus.address",
+        _PROMETHEUS,
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.canary.analysis.metrics.0.prometheus.query": "up{pod='{{pod}}'}"},
+        "spec.canary.analysis.metrics[0].prometheus.query",
+        _PLACEHOLDERS,
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.canary.analysis.metrics.0.min": REMOVED, "spec.canary.analysis.metrics.0.max": REMOVED},
+        "spec.canary.analysis.metrics[0]",
+        "give min or max, or both",
+    ),
+    Refusal("EdgeDeployment", {"spec.traffic": REMOVED}, "spec.canary", "canary needs traffic with provider"),
+    Refusal(
+        "EdgeDeployment",
+        {"spec.traffic": {"provider": "GatewayAPI", "routeRef": {"name": "users-own"}}},
+        "spec.canary",
+        "with traffic.routeRef every canary.steps[].weight must be 0",
+    ),
     Refusal("ModelVersion", {"spec.artifacts.0.minMemory": "2 GB"}, "spec.artifacts[0].minMemory", _QUANTITY),
     Refusal("ModelVersion", {"spec.artifacts.0.minMemory": -1}, "spec.artifacts[0].minMemory", _QUANTITY),
     Refusal("EdgeDeployment", {"spec.strategy.waves.0.nodes": 0}, "spec.strategy.waves[0].nodes", _SHARE),

@@ -19,6 +19,7 @@ from modelfleet.cluster.connection import Connection, load_configuration
 from modelfleet.cluster.errors import ApiError, ClusterError
 from modelfleet.cluster.kinds import KINDS, OWN_KINDS
 from modelfleet.cluster.lease import Lease, Timing
+from modelfleet.cluster.prometheus import Prometheus
 from modelfleet.cluster.sync import Synchronizer
 from modelfleet.cluster.view import View
 from modelfleet.handlers.routing_watch import RoutingWatch
@@ -29,6 +30,7 @@ from modelfleet.reconcile import routing, sweep
 from modelfleet.reconcile.context import Context, Key, Reconcile
 from modelfleet.reconcile.controller import Controller
 from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.queue import Queue
 from modelfleet.reconcile.schedule import Pace
@@ -65,7 +67,9 @@ class Application:
         self._sync = Synchronizer(
             self._cluster, self._view, chosen.audit_seconds, lambda kind: self._metrics.repairs.labels(kind).inc()
         )
-        context = Context(self._view, self._cluster, chosen.installation(), lambda: datetime.now(UTC))
+        self._prometheus = Prometheus()
+        self._measurements = Measurements(self._prometheus.query, self._wake, _utc_now, self._count_query)
+        context = Context(self._view, self._cluster, chosen.installation(), self._measurements, _utc_now)
         executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         self._view.listen(self._changed)
@@ -94,6 +98,8 @@ class Application:
             await self._lease.release()
             await self._watch.stop()
             await self._probes.stop()
+            await self._measurements.close()
+            await self._prometheus.close()
             await self._connection.close()
         for task in (work, self._watch.ended):
             if task.done() and not task.cancelled() and task.exception() is not None:
@@ -218,6 +224,14 @@ class Application:
             for key in routing.routed(self._view):
                 self._queue.add(key)
 
+    def _wake(self, key: Key) -> None:
+        """What a reconcile asked for has come in."""
+        if self._queue is not None:
+            self._queue.add(key)
+
+    def _count_query(self, result: str) -> None:
+        self._metrics.analysis_queries.labels(result).inc()
+
     def _count_note(self, kind: str, note: Note) -> None:
         if note.type == "Warning" and note.reason in _FAILURE_REASONS:
             self._metrics.verification_failures.labels(note.reason).inc()
@@ -232,6 +246,10 @@ class Application:
         if not self._sync.filled.is_set():
             return f"the view is not filled yet; {self._fill_problem or self._schema_problem}"
         return self._schema_problem
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def build(chosen: settings.Settings, reconcilers: Mapping[str, Reconcile]) -> Application:

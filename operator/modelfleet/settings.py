@@ -18,6 +18,7 @@ from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool
 PATH_ENV: Final = "MODELFLEET_CONFIG"
 DEFAULT_PATH: Final = "/etc/modelfleet/config.yaml"
 
+Address = Annotated[str, Field(pattern=r"^https?://[^/?#@]+(/[^?#@]*)?$")]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -54,6 +55,13 @@ class ChannelSetting(_Setting):
     def rule(self) -> ChannelRule:
         """As plans have it."""
         return ChannelRule("tag" if self.branch is None else "branch", self.branch or self.tag or "", self.channel)
+
+
+class AnalysisSetting(_Setting):
+    """What canaries may be judged by."""
+
+    prometheus_addresses: Annotated[list[Address], Field(max_length=100)] = []
+    """URLs of the Prometheus servers that an analysis may ask."""
 
 
 class LeaseSetting(_Setting):
@@ -134,6 +142,7 @@ class Settings(_Setting):
         ChannelSetting.model_validate({rule.kind: rule.pattern, "channel": rule.channel}) for rule in DEFAULT_RULES
     ]
     """The first that matches counts; a branch or tag that none matches is of channel experiment."""
+    analysis: AnalysisSetting = AnalysisSetting()
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     """Reconciles at once."""
     resync_seconds: Annotated[float, Field(ge=10)] = 720.0
@@ -170,6 +179,7 @@ class Settings(_Setting):
                 TrustedKey(each.name, each.key, tuple(each.namespaces)) for each in signatures.public_keys
             ),
             channels=tuple(setting.rule() for setting in self.channels),
+            prometheus_addresses=tuple(self.analysis.prometheus_addresses),
         )
 
 

@@ -19,6 +19,7 @@ nodePools:
 verification:
   everyHours: 24
   signatures: {policy: Require, publicKeys: [{name: release, key: "-----BEGIN PUBLIC KEY-----\nabc"}]}
+analysis: {prometheusAddresses: ["http://prometheus:9090"]}
 lease: {name: modelfleet, durationSeconds: 6, renewDeadlineSeconds: 4, retryPeriodSeconds: 1}
 """
 
@@ -34,6 +35,7 @@ def test_a_good_file(path: Path) -> None:
     assert found.lease.renew_deadline_seconds == 4
     installation = found.installation()
     assert installation.name == "fleet/modelfleet"
+    assert installation.prometheus_addresses == ("http://prometheus:9090",)
     assert installation.node_pools["gpu"].node_selector == {"pool": "gpu"}
     assert (installation.verify_every_hours, installation.signatures) == (24, "Require")
     assert [key.name for key in installation.public_keys] == ["release"]
@@ -72,6 +74,7 @@ def test_the_environment_names_the_file_and_wins_for_logs(path: Path, monkeypatc
         (GOOD + "channels: [{channel: production}]\n", "channels.0: Value error, give either branch or tag"),
         (GOOD + "workers: 0\n", "workers: Input should be greater"),
         (GOOD.replace("renewDeadlineSeconds: 4", "renewDeadlineSeconds: 7"), "lease: Value error, durationSeconds >"),
+        (GOOD.replace("http://prometheus:9090", "prometheus:9090"), "analysis.prometheusAddresses.0: String should"),
         ("[1, 2]", "a mapping is expected"),
         ("a: [", "not YAML"),
     ],

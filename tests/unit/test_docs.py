@@ -64,7 +64,17 @@ def test_the_table_of_metrics_is_the_operators() -> None:
     assert set(re.findall(r"^\| `(modelfleet_[a-z_]+)` \|", table, flags=re.MULTILINE)) == exposed
 
 
-REASON_AT = {"Note": 1, "Condition": 2, "Problem": 0, "Finding": 0, "Trouble": 0, "Report": 1, "Halt": 0, "Over": 1}
+REASON_AT = {
+    "Note": 1,
+    "Condition": 2,
+    "Problem": 0,
+    "Finding": 0,
+    "Trouble": 0,
+    "Report": 1,
+    "Halt": 0,
+    "Over": 1,
+    "Told": 0,
+}
 """Which argument of these is the reason of a condition or an Event."""
 KUBERNETES_OWN = {"ErrImagePull", "ImagePullBackOff", "FailedMount"}
 """Reasons that are passed on as the kubelet gives them."""

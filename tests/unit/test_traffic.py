@@ -371,7 +371,7 @@ def lab(by: dict[str, Any]) -> World:
     return world
 
 
-def until(world: World, holds: Any, rounds: int = 40) -> None:
+def until(world: World, holds: Any, rounds: int = 120) -> None:
     """Run until it holds, checking all along that requests are sent only where something answers."""
     for _ in range(rounds):
         world.run(1, watch=lambda: nothing_is_lost(world))

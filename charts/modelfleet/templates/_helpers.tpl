@@ -45,6 +45,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled)
   "verification" .Values.verification
   "channels" .Values.channels
+  "analysis" .Values.analysis
   "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
   "workers" $operator.workers
   "resyncSeconds" $operator.resyncSeconds

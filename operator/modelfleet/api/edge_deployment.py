@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from modelfleet.api import common, duration, pod
+from modelfleet.api.canary import Canary
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
 from modelfleet.api.rules import Contract, Rule, Rules, Unique, lacks, matches, short_dns_name
 from modelfleet.api.traffic import Traffic
@@ -233,6 +234,12 @@ def _routes_to_one_or_all(self: Any) -> bool:
     return self.traffic is None or len(self.traffic.pools) <= 1 or set(self.traffic.pools) >= _replicas_pools(self)
 
 
+def _splits_its_own_route(self: Any) -> bool:
+    if self.canary is None or self.traffic is None or self.traffic.route_ref is None:
+        return True
+    return self.canary.mirror is None and all(step.weight == 0 for step in self.canary.steps)
+
+
 class EdgeDeploymentSpec(Contract):
     """What is served where, and how the fleet gets there."""
 
@@ -266,6 +273,20 @@ class EdgeDeploymentSpec(Contract):
             _routes_to_one_or_all,
             field="traffic.pools",
         ),
+        Rule(
+            "!has(self.canary) || (has(self.traffic) && self.traffic.provider != 'None')",
+            "canary needs traffic with provider: Istio or GatewayAPI, which share requests out",
+            lambda self: self.canary is None or (self.traffic is not None and self.traffic.provider != "None"),
+            field="canary",
+        ),
+        Rule(
+            "!has(self.canary) || !has(self.traffic) || !has(self.traffic.routeRef) ||"
+            " (!has(self.canary.mirror) && self.canary.steps.all(step, step.weight == 0))",
+            "with traffic.routeRef every canary.steps[].weight must be 0, and there is no canary.mirror: shares need a"
+            " route of our own, as with traffic.parentRefs",
+            _splits_its_own_route,
+            field="canary",
+        ),
     )
 
     model_version: common.ObjectName
@@ -280,6 +301,8 @@ class EdgeDeploymentSpec(Contract):
     """Groups of nodes."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How the fleet is moved to a new version."""
+    canary: Canary | None = None
+    """How requests go over to a new version; absent: as its replicas become ready."""
     traffic: Traffic | None = None
     """How requests are routed to the replicas; absent: by a Service alone."""
     paused: bool = False

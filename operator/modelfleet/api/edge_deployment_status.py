@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelfleet.api import common
+from modelfleet.api.canary import CanaryStatus
 from modelfleet.api.rules import Contract
 from modelfleet.api.traffic import TrafficStatus
 
@@ -101,6 +102,8 @@ class EdgeDeploymentStatus(Contract):
     """How far each pool is."""
     failures: Annotated[list[Failure], Field(max_length=10)] = Field(default_factory=list)
     """Samples of the nodes that failed, at most 10; the counts are complete."""
+    canary: CanaryStatus | None = None
+    """How far the requests have gone over to the new version; absent where no canary is under way."""
     traffic: TrafficStatus | None = None
     """How requests are routed; absent where spec.traffic is."""
     conditions: common.Conditions = Field(default_factory=list)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import channel, commands, conditions, revision, waves
+from modelfleet.plan import analysis, canary_state, channel, commands, conditions, revision, waves
 from modelfleet.plan.commands import Orders
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
@@ -85,7 +85,9 @@ def decide(
         source = next((each for each in (stable, candidate) if each and each.model_version == spec.model_version), None)
         model = revision.model_in(source) if source else None
     hash_ = revision.revision_hash(spec, model.snapshot_hash) if model else ""
-    orders = commands.obey(annotations, status, hash_, waves.names(spec.strategy.waves))
+    orders = commands.obey(
+        annotations, status, hash_, [*waves.names(spec.strategy.waves), *canary_state.scopes(spec.canary)]
+    )
     cause = _cause(status, orders)
     if model is None:
         return Aim(stable, stable, candidate, problem, refused=True, orders=orders, cause=cause)
@@ -99,7 +101,7 @@ def decide(
     if problem is None and not under_way and (stable is None or stable.model_version != spec.model_version):
         problem = _deprecated(spec, model_version)
     if problem is None:
-        problem = _channel(spec, model_version)
+        problem = _channel(spec, model_version) or _analysis(spec, installation)
     if problem is None:
         return aim
     if under_way:
@@ -160,6 +162,18 @@ def _channel(spec: EdgeDeploymentSpec, model_version: RawObject | None) -> Probl
     """Also holds a rollout under way, where minimumChannel was raised meanwhile."""
     why = channel.refusal(model_version["spec"].get("channel"), spec.minimum_channel) if model_version else ""
     return Problem("ChannelTooLow", f"spec.modelVersion: {spec.model_version} {why}") if why else None
+
+
+def _analysis(spec: EdgeDeploymentSpec, installation: Installation) -> Problem | None:
+    """A canary that could not be judged is not begun."""
+    address = analysis.forbidden_address(spec.canary.analysis if spec.canary else None, installation)
+    if not address:
+        return None
+    return Problem(
+        "AnalysisAddressNotAllowed",
+        f"spec.canary.analysis: {conditions.shorten(address, 80)} is none of the installation's Prometheus servers; add"
+        " it to the chart's value analysis.prometheusAddresses, or name one of them",
+    )
 
 
 def _stable(status: Mapping[str, Any], kept: Kept, votes: Counter[str]) -> Release | None:

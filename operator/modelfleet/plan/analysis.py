@@ -53,6 +53,8 @@ class Question:
     metric: str
     address: str
     query: str
+    counted: str = ""
+    """When what was counted last was measured; empty for the first."""
 
 
 class Standing(Enum):
@@ -85,11 +87,13 @@ def questions(
     spec: Analysis, entries: Sequence[Mapping[str, Any]], run: Run, namespace: str, name: str, now: datetime
 ) -> list[Question]:
     """The queries that are due now."""
-    return [
-        Question(metric.name, metric.prometheus.address, filled_in(metric, run.revision, namespace, name))
-        for metric in spec.metrics
-        if _due(spec, _entry(entries, metric), run) <= now
-    ]
+    due = []
+    for metric in spec.metrics:
+        entry = _entry(entries, metric)
+        if _due(spec, entry, run) <= now:
+            query = filled_in(metric, run.revision, namespace, name)
+            due.append(Question(metric.name, metric.prometheus.address, query, (entry or {}).get("lastRunAt", "")))
+    return due
 
 
 def filled_in(metric: AnalysisMetric, revision: str, namespace: str, name: str) -> str:

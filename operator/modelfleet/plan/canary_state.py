@@ -48,32 +48,25 @@ class Backends:
     """The pods that requests are routed to."""
 
     replicas: Sequence[ReplicasPool] = ()
-    stable_gateways: int = 0
-    """Nodes of routed EveryNode pools with a ready pod of the stable version."""
-    candidate_gateways: int = 0
-    gateways: bool = False
-    """Whether EveryNode pools are routed too: their pods move with the waves."""
 
     @property
     def stable(self) -> int:
         """Ready pods of the stable version."""
-        return self.stable_gateways + sum(pool.stable for pool in self.replicas)
+        return sum(pool.stable for pool in self.replicas)
 
     @property
     def candidate(self) -> int:
         """Ready pods of the new version."""
-        return self.candidate_gateways + sum(pool.candidate for pool in self.replicas)
+        return sum(pool.candidate for pool in self.replicas)
 
     def bears(self, percent: int) -> bool:
         """Whether the new version has the pods for this share of the requests."""
-        if self.gateways and not self.candidate_gateways and not self.replicas:
-            return False
         return all(pool.candidate >= share(pool.total, percent) for pool in self.replicas)
 
     @property
     def nowhere(self) -> bool:
         """Whether no pods are asked for that requests could go to."""
-        return not self.gateways and not any(pool.total for pool in self.replicas)
+        return not any(pool.total for pool in self.replicas)
 
     @property
     def stable_is_whole(self) -> bool:
@@ -86,6 +79,7 @@ class Situation:
     """What a decision is made from."""
 
     spec: Canary | None
+    """``None``: all requests move at once."""
     before: Mapping[str, Any]
     """``status.canary``; empty where there is none."""
     stable: str
@@ -95,9 +89,9 @@ class Situation:
     orders: Orders
     backends: Backends
     first_wave_passed: bool
-    waves_done: bool
-    """Whether everything that is reachable has been moved."""
     paused: bool
+    annotate: str
+    """The command that a person annotates this EdgeDeployment with."""
     accepted: Callable[[Split], bool]
     """Whether the routing in the cluster is this one, and in force."""
     measured: Mapping[str, Measurement]
@@ -127,14 +121,12 @@ class Decision:
     """Whether no replica in a routed pool may go yet."""
     holds_waves: bool = False
     """Whether the waves wait for the canary."""
-    holds_return: bool = False
-    """Whether gateways of routed pools wait with going back until no request comes to them."""
     promotable: bool = True
     """Whether the new version may become the stable one, as far as requests are concerned."""
     pause: Told | None = None
     """It waits for a person."""
     failure: Told | None = None
-    """The new version is not good enough."""
+    """The new version is not good enough; where that rolls nothing back, it waits, as ``pause`` says."""
     message: str = ""
     """How far it is, for a person."""
     look_again: datetime | None = None
@@ -168,15 +160,3 @@ def at_step(state: Mapping[str, Any], index: int) -> dict[str, Any]:
     """The state at the beginning of a step: nothing is in force or measured yet, and requests go where they went."""
     kept = ("revision", "attempt", "weight", "header")
     return {**{key: state[key] for key in kept}, "stepIndex": index}
-
-
-def moment(text: str | None) -> datetime | None:
-    """A time of the state, where it is there."""
-    return conditions.parse_timestamp(text) if text else None
-
-
-def look_after(now: datetime, ended: datetime | None, otherwise: datetime | None) -> datetime | None:
-    """When the pods without requests may go; before that is known, ``otherwise``."""
-    if ended is None:
-        return otherwise
-    return ended + LINGER if ended + LINGER > now else None

@@ -44,9 +44,10 @@ def stay(at: Situation, spec: Canary, state: Mapping[str, Any]) -> Decision:
         message=_progress(at, spec, state, in_force),
         look_again=_next_look(at, step, state, verdict, in_force),
     )
+    pause = _pause(at, step, state, verdict)
     if verdict is not None and verdict.standing is Standing.FAILED:
-        return replace(decision, failure=Told("AnalysisFailed", verdict.message))
-    return replace(decision, pause=_pause(at, step, state, verdict))
+        return replace(decision, pause=pause, failure=Told("AnalysisFailed", verdict.message))
+    return replace(decision, pause=pause)
 
 
 def _split(at: Situation, spec: Canary, state: Mapping[str, Any], step: CanaryStep) -> Split:
@@ -91,14 +92,26 @@ def _verdict(at: Situation, spec: Canary, state: Mapping[str, Any]) -> Verdict |
 def _pause(at: Situation, step: CanaryStep, state: Mapping[str, Any], verdict: Verdict | None) -> Told | None:
     """Why nothing happens until a person does something."""
     index = state["stepIndex"]
-    how = f"to go on, annotate it {commands.example('promote', at.orders, str(index))}"
-    if verdict is not None and verdict.standing is Standing.INCONCLUSIVE:
-        return Told("AnalysisInconclusive", f"canary step {index}: {verdict.message}; {how}")
-    if verdict is not None and verdict.standing is Standing.UNANSWERED:
-        return Told("AnalysisError", f"canary step {index}: {verdict.message}; {how}")
+    standing = verdict.standing if verdict is not None else None
+    if verdict is not None and standing in _PAUSING:
+        return Told(_PAUSING[verdict.standing], _with_remedy(at, index, f"canary step {index}: {verdict.message}"))
     if step.pause == MANUAL and running(state) is not None:
-        return Told("AwaitingPromotion", f"canary step {index}, weight {step.weight}%, is in force; {how}")
+        what = f"canary step {index}, weight {step.weight}%, is in force"
+        return Told("AwaitingPromotion", _with_remedy(at, index, what))
     return None
+
+
+_PAUSING: Final[Mapping[Standing | None, str]] = {
+    Standing.FAILED: "AnalysisFailed",
+    Standing.INCONCLUSIVE: "AnalysisInconclusive",
+    Standing.UNANSWERED: "AnalysisError",
+}
+
+
+def _with_remedy(at: Situation, index: int, what: str) -> str:
+    """The sentence and, whole in any case, the command that lets the step pass."""
+    remedy = f"; to go on: {at.annotate} --overwrite {commands.example('promote', at.orders, str(index))}"
+    return conditions.shorten(what, max(40, conditions.MESSAGE_LENGTH - len(remedy))) + remedy
 
 
 def _progress(at: Situation, spec: Canary, state: Mapping[str, Any], in_force: bool) -> str:

@@ -16,6 +16,7 @@ from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import aim as aims
 from modelfleet.plan import (
     conditions,
+    edge_canary,
     edge_findings,
     edge_notes,
     edge_problems,
@@ -29,11 +30,14 @@ from modelfleet.plan import (
     workload,
 )
 from modelfleet.plan.aim import Aim, Problem
+from modelfleet.plan.analysis import Measurement
+from modelfleet.plan.canary_state import Decision
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
 from modelfleet.plan.revision import Release
+from modelfleet.plan.route import Route
 from modelfleet.plan.serving_pod import Trouble
 from modelfleet.plan.traffic import Routing
 from modelfleet.plan.waves import State
@@ -73,6 +77,8 @@ class Observed:
     """Names of Services that this deployment would have, and that are somebody else's."""
     hints: Mapping[str, Trouble] = field(default_factory=dict)
     """By name of a pod whose status tells nothing: what its Events tell."""
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    """By metric of the canary's analysis: what came in."""
 
 
 def plan(observed: Observed, installation: Installation, now: datetime) -> Outcome:
@@ -101,6 +107,24 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
     moving = moves.plan(spec, before, aim, members, catalogue.find, now)
+    routed = traffic.routed_pods(owner, spec, pods)
+
+    def routing_of(route: Route | None) -> Routing:
+        return traffic.decide(owner, spec, route, routed, observed.services, observed.routes, installation, now)
+
+    canary, route = edge_canary.decide(
+        owner,
+        spec,
+        aim,
+        live,
+        observed.measured,
+        now,
+        first_wave_passed=moving.progress.first_passed,
+        in_force=lambda route: routing_of(route).in_force,
+    )
+    routing = routing_of(route)
+    if canary is not None and canary.holds_waves:
+        moving = moves.plan(spec, before, aim, members, catalogue.find, now, held=True)
     prefetch = spec.strategy.recreate_order == "PrefetchFirst"
     terms = handover.Terms(
         observation.keys,
@@ -113,23 +137,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     labels, needed, told = _labels(observation, members, moving.to, terms)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
-    routed = traffic.routed_pods(owner, spec, pods)
-    routing = traffic.decide(
-        owner,
-        spec,
-        traffic.at_once(spec, aim, routed),
-        routed,
-        observed.services,
-        observed.routes,
-        installation,
-        now,
-    )
-    scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing)
+    scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing, canary)
     local = pool_services.services(owner, spec.serving.ports, observation.pools)
     gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
     routes, taken = _untaken([*local, *routing.apply], observed.taken)
     found = edge_findings.Findings(
-        owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken
+        owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken, canary
     )
     noting = any(each.values.get(observation.keys.failed) for each in labels)
     if found.gives_up and not noting:
@@ -158,7 +171,9 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
-        requeue_after=_look_again(members, moving, routing, now, more=len(labels) >= moves.AT_ONCE, taken=bool(taken)),
+        requeue_after=_look_again(
+            members, moving, routing, canary, now, more=len(labels) >= moves.AT_ONCE, taken=bool(taken)
+        ),
     )
 
 
@@ -333,6 +348,7 @@ def _look_again(
     members: Sequence[Member],
     moving: moves.Moves,
     routing: Routing,
+    canary: Decision | None,
     now: datetime,
     *,
     more: bool,
@@ -342,6 +358,7 @@ def _look_again(
         return 0.0
     moments = [member.look_again for member in members if member.look_again is not None]
     moments += [moving.look_again] if moving.look_again else []
+    moments += [canary.look_again] if canary and canary.look_again else []
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
     if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
         waits.append(SILENT_LOOK_SECONDS)

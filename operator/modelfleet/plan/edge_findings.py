@@ -8,6 +8,7 @@ from functools import cached_property
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import holds, moves
 from modelfleet.plan.aim import Aim
+from modelfleet.plan.canary_state import Decision
 from modelfleet.plan.fleet import Member, Observation
 from modelfleet.plan.holds import Hold
 from modelfleet.plan.moves import Find, Moves
@@ -37,6 +38,8 @@ class Findings:
     routing: Routing
     taken: Sequence[str] = ()
     """Names of its Services that are somebody else's."""
+    canary: Decision | None = None
+    """How requests go over; ``None`` where none do."""
 
     @property
     def progress(self) -> Progress[Member]:
@@ -46,7 +49,7 @@ class Findings:
     @property
     def hold(self) -> Hold | None:
         """What holds the rollout until a person acts."""
-        return holds.hold(self.owner, self.spec, self.aim, self.progress)
+        return holds.hold(self.owner, self.spec, self.aim, self.progress, self.canary)
 
     @property
     def reachable(self) -> int:
@@ -57,7 +60,8 @@ class Findings:
     @property
     def gives_up(self) -> bool:
         """Whether the rollout has failed just now, and is to be rolled back for it."""
-        exceeded = self.progress.failures is Failures.EXCEEDED and not self.aim.settled
+        failed = self.canary is not None and self.canary.failure is not None
+        exceeded = (failed or self.progress.failures is Failures.EXCEEDED) and not self.aim.settled
         held = self.spec.paused or self.aim.orders.paused
         return exceeded and not held and self.spec.strategy.on_failure == "Rollback" and self.aim.stable is not None
 
@@ -93,6 +97,8 @@ def revisions(found: Findings) -> tuple[Release | None, Release | None]:
         return aim.stable, aim.candidate
     if aim.settled:
         return aim.stable, aim.candidate if found.going_back else None
+    if found.canary is not None and not found.canary.promotable:
+        return aim.stable, aim.target
     nothing_to_try = not found.members and all(fleet.nodes for fleet in found.observation.pools)
     if found.progress.wave is None and aim.problem is None and (found.tally[State.HEALTHY] or nothing_to_try):
         return aim.target, None

@@ -49,6 +49,8 @@ def problems(found: Findings) -> list[Problem]:
 
 def failure(found: Findings) -> Problem:
     """Why the rollout failed: how many, and the worst of them."""
+    if found.canary is not None and found.canary.failure is not None:
+        return Problem(found.canary.failure.reason, found.canary.failure.message)
     failed, tally = _failed(found), found.tally
     known = tally[State.FAILED] + tally[State.HEALTHY]
     worst = failed[0].trouble if failed else None

@@ -56,6 +56,8 @@ def state(found: Findings, now: datetime) -> Stated:
     if candidate is not None:
         status["candidate"] = {"modelVersion": candidate.model_version, "revision": candidate.revision}
     status |= _commanded(found, candidate)
+    if found.canary is not None and found.canary.status is not None:
+        status["canary"] = dict(found.canary.status)
     if found.progress.wave is not None:
         status |= _wave(found, before, now)
     elif candidate is not None and found.same_rollout:

@@ -39,7 +39,9 @@ def verdict(found: Findings, stable: Release | None, candidate: Release | None, 
     elif waiting is not None:
         reason, message = waiting.reason, waiting.message
     elif hold is not None:
-        reason, message = hold.reason, f"{hold.message}; {_progress_message(found)}"
+        # What the canary says has its command at the end, which must not be cut off.
+        told = "" if found.canary and found.canary.pause else f"; {_progress_message(found)}"
+        reason, message = hold.reason, f"{hold.message}{told}"
     elif found.going_back:
         why = f" ({aim.cause.message})" if aim.aborted and aim.cause else ""
         reason, message = "RollingBack", f"going back to {_served(found)}: {_progress_message(found)}{why}"
@@ -91,7 +93,9 @@ def _served(found: Findings) -> str:
 
 
 def _progress_message(found: Findings) -> str:
-    if found.progress.wave is not None:
+    if found.canary is not None and found.canary.message:
+        text = found.canary.message
+    elif found.progress.wave is not None:
         text = f"wave {found.progress.wave}: {found.progress.healthy} of {found.progress.size} gateways"
         text += f", {found.tally[State.FAILED]} failed" if found.tally[State.FAILED] else ""
     else:

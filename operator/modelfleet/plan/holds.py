@@ -7,6 +7,7 @@ from typing import Any
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import commands
 from modelfleet.plan.aim import NO_STABLE, Aim
+from modelfleet.plan.canary_state import Decision
 from modelfleet.plan.thresholds import Failures
 from modelfleet.plan.waves import Progress
 
@@ -19,7 +20,9 @@ class Hold:
     message: str
 
 
-def hold(owner: Mapping[str, Any], spec: EdgeDeploymentSpec, aim: Aim, progress: Progress[Any]) -> Hold | None:
+def hold(
+    owner: Mapping[str, Any], spec: EdgeDeploymentSpec, aim: Aim, progress: Progress[Any], canary: Decision | None
+) -> Hold | None:
     """The first of these that holds the rollout; ``None`` where it goes on by itself."""
     annotate = f"kubectl annotate -n {owner['metadata']['namespace']} ed {owner['metadata']['name']}"
     # The user's own word comes first: it holds everything, roll-backs included.
@@ -34,6 +37,8 @@ def hold(owner: Mapping[str, Any], spec: EdgeDeploymentSpec, aim: Aim, progress:
             return Hold(NO_STABLE, "there is no stable revision to go back to")
         if spec.strategy.on_failure == "Pause":
             return Hold("FailureThresholdExceeded", "spec.strategy.failureThreshold is exceeded")
+    if canary is not None and canary.pause is not None and not aim.in_doubt:
+        return Hold(canary.pause.reason, canary.pause.message)
     if progress.awaits_approval and progress.wave is not None:
         promote = commands.example("promote", aim.orders, progress.wave)
         return Hold("AwaitingApproval", f"approve wave {progress.wave}: {annotate} --overwrite {promote}")

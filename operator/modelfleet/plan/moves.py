@@ -48,9 +48,19 @@ class Moves:
 
 
 def plan(
-    spec: EdgeDeploymentSpec, before: Mapping[str, Any], aim: Aim, members: list[Member], find: Find, now: datetime
+    spec: EdgeDeploymentSpec,
+    before: Mapping[str, Any],
+    aim: Aim,
+    members: list[Member],
+    find: Find,
+    now: datetime,
+    *,
+    held: bool = False,
 ) -> Moves:
-    """Who is moved; ``before`` is the status, ``find`` tells what a workload's hash stands for."""
+    """Who is moved; ``before`` is the status, ``find`` tells what a workload's hash stands for.
+
+    ``held``: the waves wait for something else, a canary say.
+    """
     if aim.target is None:
         return Moves()
     if aim.settled:
@@ -60,7 +70,7 @@ def plan(
     if spec.paused or aim.orders.paused:
         return Moves(progress=progress, look_again=progress.soaks_until)
     allowed = _Gates(spec, members, now)
-    following = progress.next if aim.problem is None else ()
+    following = progress.next if aim.problem is None and not held else ()
     chosen = allowed.choose(following)
     wave = {member.name: member.wanted for member in chosen if member.wanted}
     joining = {

@@ -10,6 +10,7 @@ from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan import traffic, workload
 from modelfleet.plan.aim import Aim
+from modelfleet.plan.canary_state import Decision, share
 from modelfleet.plan.fleet import Chooser, Observation, PoolFleet
 from modelfleet.plan.outcome import ObjectRef, RawObject
 from modelfleet.plan.traffic import Routing
@@ -28,6 +29,7 @@ def scale(
     owner: RawObject,
     spec: EdgeDeploymentSpec,
     routing: Routing,
+    canary: Decision | None = None,
 ) -> tuple[list[RawObject], list[ObjectRef]]:
     """The Deployments to apply and those to delete; ``live`` are the ones that exist, by workload.
 
@@ -40,7 +42,8 @@ def scale(
             continue
         counts = _counts(fleet, aim, moves, live, find)
         if traffic.takes_requests(spec, fleet.pool.name):
-            counts |= _routed(fleet, counts, live, find, routing)
+            counts |= _routed(fleet, counts, live, find, routing, canary)
+            counts |= _canary(fleet, aim, counts, live, canary)
         for item, count in counts.items():
             needed.add(item.hash)
             if count > 0 or item.hash in live:
@@ -95,6 +98,7 @@ def _routed(
     live: Mapping[str, RawObject],
     find: Find,
     routing: Routing,
+    canary: Decision | None,
 ) -> dict[Workload, int]:
     """What requests may still reach of other revisions, by as many replicas as it has, or the pool is to have."""
     held = {}
@@ -102,10 +106,26 @@ def _routed(
         item = find(hash_)
         if item is None or _pool_of(each) != fleet.pool.name or item == fleet.wanted:
             continue
-        if not routing.released(item.release.revision):
+        if not routing.released(item.release.revision) or (canary is not None and canary.lingers):
             present = int(each["spec"].get("replicas", 1))
             held[item] = max(counts.get(item, 0), min(present, len(fleet.members)))
     return held
+
+
+def _canary(
+    fleet: PoolFleet, aim: Aim, counts: Mapping[Workload, int], live: Mapping[str, RawObject], canary: Decision | None
+) -> dict[Workload, int]:
+    """What the canary asks for: the candidate's pods for its share of the requests, and stable's for all of them."""
+    asked: dict[Workload, int] = {}
+    if canary is None or aim.stable is None or aim.settled:
+        return asked
+    total = len(fleet.members)
+    if canary.demand is not None and fleet.wanted is not None:
+        asked[fleet.wanted] = max(counts.get(fleet.wanted, 0), share(total, canary.demand))
+    stable, _ = Chooser(aim.stable, fleet.pool).for_all(fleet.nodes, live)
+    if canary.keeps_stable and stable is not None and stable != fleet.wanted:
+        asked[stable] = max(counts.get(stable, 0), total)
+    return asked
 
 
 def _unknown_but_serving(fleet: PoolFleet, live: Mapping[str, RawObject], find: Find) -> set[str]:

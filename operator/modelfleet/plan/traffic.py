@@ -14,7 +14,7 @@ from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.api.traffic import Traffic
 from modelfleet.plan import conditions, gateway_api, istio, naming, route, routed_services, serving_pod, workload
-from modelfleet.plan.aim import Aim, Problem
+from modelfleet.plan.aim import Problem
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import ObjectRef, RawObject
@@ -119,21 +119,6 @@ def routed_pods(owner: RawObject, spec: EdgeDeploymentSpec, pods: Iterable[RawOb
             revision = labels.get(names.REVISION_LABEL, "")
             ready[revision] = ready.get(revision, 0) + 1
     return Pods(ready, present)
-
-
-def at_once(spec: EdgeDeploymentSpec, aim: Aim, pods: Pods) -> Route | None:
-    """The route of a rollout without a canary: all requests move when all replicas of the new revision are ready.
-
-    ``None`` where nothing can be routed to: there is no revision yet.
-    """
-    if aim.target is None:
-        return None
-    if aim.stable is None or aim.settled:
-        return Route(stable=aim.target.revision)
-    pools = [pool for pool in spec.pools if takes_requests(spec, pool.name)]
-    total = sum(1 if pool.replicas is None else pool.replicas for pool in pools)
-    whole = total > 0 and pods.ready.get(aim.target.revision, 0) >= total
-    return Route(aim.stable.revision, aim.target.revision, weight=100 if whole else 0)
 
 
 def decide(

@@ -3,12 +3,15 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Outcome
+
+if TYPE_CHECKING:
+    from modelfleet.reconcile.measurements import Measurements
 
 
 class Key(NamedTuple):
@@ -32,6 +35,8 @@ class Context:
     cluster: Cluster
     """For the few fresh reads that a stale view would make dangerous. Reconciles write through their Outcome only."""
     installation: Installation
+    measurements: "Measurements"
+    """What analyses ask of Prometheus, measured beside the reconciles."""
     now: Callable[[], datetime]
     """The clock: aware, in UTC."""
 

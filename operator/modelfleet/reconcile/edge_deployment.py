@@ -5,12 +5,15 @@ whose status says nothing (both are told by Events only, which the view does not
 view does not know.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, edge_deployment, serving_pod, traffic
+from modelfleet.api.canary import Analysis
+from modelfleet.plan import analysis, canary_state, conditions, edge_deployment, serving_pod, traffic
+from modelfleet.plan.analysis import Measurement
 from modelfleet.plan.edge_deployment import Observed
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.serving_pod import Trouble
@@ -28,6 +31,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     view = context.view
     deployment = view.get("EdgeDeployment", key.namespace, key.name)
     if deployment is None or "deletionTimestamp" in deployment["metadata"]:
+        context.measurements.forget(key)
         return None
 
     def children(kind: str) -> list[RawObject]:
@@ -48,6 +52,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         nodes=view.nodes(),
         refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
         hints=await _hints(context, key.namespace, pods, now),
+        measured=_measured(context, key, deployment, now),
     )
     outcome = edge_deployment.plan(observed, context.installation, now)
     taken = await _taken(context, outcome.apply)
@@ -84,6 +89,19 @@ def _routes(context: Context, key: Key, deployment: RawObject) -> dict[str, list
         else view.labelled(kind, key.namespace, names.EDGE_DEPLOYMENT_LABEL, key.name)
         for kind in view.routing_kinds
     }
+
+
+def _measured(context: Context, key: Key, deployment: RawObject, now: datetime) -> Mapping[str, Measurement]:
+    """What came in for the canary's analysis; what is due is asked for, and wakes the object when it is there."""
+    state = (deployment.get("status") or {}).get("canary") or {}
+    asked = (deployment["spec"].get("canary") or {}).get("analysis")
+    run = canary_state.running(state) if asked and state else None
+    if run is None:
+        return context.measurements.take(key, None, ())
+    spec = Analysis.model_validate(asked)
+    allowed = not analysis.forbidden_address(spec, context.installation)
+    due = analysis.questions(spec, state.get("analysis") or (), run, key.namespace, key.name, now) if allowed else []
+    return context.measurements.take(key, run, due)
 
 
 async def _refusals(

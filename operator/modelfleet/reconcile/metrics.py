@@ -54,6 +54,12 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self.analysis_queries = Counter(
+            "modelfleet_analysis_queries",
+            "Queries of canaries' analyses by result (ok, error).",
+            ("result",),
+            registry=registry,
+        )
         self.leader = Gauge("modelfleet_leader", "1 where this replica holds the Lease.", registry=registry)
         depth_gauge = Gauge("modelfleet_queue_depth", "Keys that are due and wait for a worker.", registry=registry)
         depth_gauge.set_function(depth)

@@ -31,6 +31,7 @@ EVERYTHING_ON: dict[str, Any] = {
         },
     },
     "admission": {"nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []}},
+    "analysis": {"prometheusAddresses": ["http://prometheus.monitoring:9090", "https://metrics.plant.example/tenant"]},
     "networkPolicy": {"enabled": True},
 }
 
@@ -111,6 +112,7 @@ def test_the_operator_reads_its_configuration(chart_helm: Helm, everything_on: s
     )
     assert full.node_pools["cuda"].node_selector == {"gpu": "true"}
     assert full.node_pools["cuda"].tolerations == [{"key": "gpu", "operator": "Exists"}]
+    assert full.installation().prometheus_addresses == tuple(EVERYTHING_ON["analysis"]["prometheusAddresses"])
     assert (full.workers, full.lease.duration_seconds, full.audit_seconds) == (9, 30, 60)
     assert full.log_format == "plain"
 
@@ -142,6 +144,15 @@ def test_rights_on_routes_can_be_left_out(chart_helm: Helm) -> None:
     assert groups() - groups("--set=traffic.gatewayAPI.enabled=false") == gateway
 
 
+def test_the_network_policy_lets_out_to_prometheus(chart_helm: Helm, everything_on: str) -> None:
+    def ports(*words: str) -> list[int]:
+        policy = of_kind(chart_helm.template("--set", "networkPolicy.enabled=true", *words), "NetworkPolicy")[0]
+        return [each["port"] for each in policy["spec"]["egress"][0]["ports"]]
+
+    assert ports() == [53, 53, 443, 6443]
+    assert ports(everything_on) == [53, 53, 443, 6443, 9090, 443]
+
+
 def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None:
     words = ("--set", "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus")
     objects = chart_helm.template(*words)
@@ -166,6 +177,8 @@ def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None
         ("channels[0].branch=main,channels[0].channel=prod", "channel"),
         ("nodePools.cuda.selector.a=b", "'selector' not allowed"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
+        ("analysis.prometheusAddresses[0]=prometheus:9090", "/analysis/prometheusAddresses/0"),
+        ("analysis.prometheusAddresses[0]=http://me:secret@p", "/analysis/prometheusAddresses/0"),
         ("networkPolicy.apiServerPorts[0]=70000", "/networkPolicy/apiServerPorts/0"),
     ],
 )
