@@ -4,6 +4,8 @@ import json
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelfleet.plan import assignment, naming, sweep
 from modelfleet.plan.assignment import Assignment, Failed
@@ -412,3 +414,71 @@ def test_a_cut_that_takes_the_pilot_and_part_of_the_others_at_once_is_not_the_mo
     world.online(*world.nodes)
     world.run()
     assert world.status["counts"]["failed"] == 0
+
+
+HAPPENINGS = ["step", "step", "step", "play", "play", "spec", "away", "back", "bad", "good", "late", "join", "crash"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_whatever_happens_what_served_goes_on_serving(data: st.DataObject) -> None:
+    """Versions that never come up, cuts, joiners, lost writes: with a prefetch no gateway is without a ready pod."""
+    world = fleet(5, maxUnavailable=2, progressDeadlineSeconds=600)
+    served: set[str] = set(world.nodes)
+
+    def watch() -> None:
+        ready = {
+            each["spec"]["nodeName"]
+            for each in world.kind("Pod")
+            if each["status"]["conditions"][0]["status"] == "True"
+        }
+        away = {name for name, each in world.nodes.items() if each["status"]["conditions"][0]["status"] != "True"}
+        assert served <= ready | away, "a gateway that served, and can be seen, serves"
+        served.update(ready)
+
+    for _ in range(data.draw(st.integers(1, 30))):
+        event = data.draw(st.sampled_from(HAPPENINGS))
+        if event == "step":
+            world.step(writes=data.draw(st.sampled_from([None, 0, 1, 3])))
+        elif event in ("play", "late"):
+            world.play(seconds=700 if event == "late" else 1)
+            watch()
+        elif event == "spec":
+            world.edit(modelVersion=data.draw(st.sampled_from([V1, V2, V3])))
+        elif event == "away":
+            world.offline(data.draw(st.sampled_from(sorted(world.nodes))))
+        elif event == "back":
+            world.online(data.draw(st.sampled_from(sorted(world.nodes))))
+            world.play()
+        elif event == "bad":
+            refused = data.draw(st.sampled_from([V2, V3]))
+            world.behaviour = refuse_where_it_is_new(world, refused)  # type: ignore[assignment]
+        elif event == "good":
+            world.behaviour = healthy
+        elif event == "join":
+            world.nodes.setdefault("gw-new", node("gw-new"))
+        elif event == "crash" and "status" in world.deployment:
+            del world.deployment["status"]
+    world.behaviour = healthy
+    world.online(*world.nodes)
+    world.play()
+    world.run(rounds=200, watch=watch)
+    if world.status["counts"]["failed"] or world.status.get("abortedRevision"):
+        known = world.status.get("candidate") or world.status["stable"]
+        revision = world.status.get("abortedRevision") or known["revision"]
+        world.command(retry=f"{revision}/{world.status['attempt']}")
+        world.run(rounds=200, watch=watch)
+    wanted = world.deployment["spec"]["modelVersion"]
+    assert set(world.serving().values()) == {wanted}
+    assert set(world.serving()) == set(world.nodes)
+    assert not any(assigned(world, each).next for each in world.nodes)
+
+
+def refuse_where_it_is_new(world: World, version: str) -> object:
+    """This version does not come up, but where it is up already."""
+    up = {pod["metadata"]["name"] for pod in world.kind("Pod") if pod["status"]["conditions"][0]["status"] == "True"}
+    return lambda pod, name: (
+        MISMATCH
+        if version in pod["metadata"]["labels"].values() and pod["metadata"]["name"] not in up
+        else healthy(pod, name)
+    )
