@@ -6,7 +6,7 @@ import pytest
 
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.plan import backoff, job_state
-from tests.unit.job_world import World, job, step
+from tests.unit.job_world import World, artifact, job, report, step
 
 RULES = [
     {"name": "oom", "onExitCodes": [137], "action": "FailJob"},
@@ -148,3 +148,14 @@ def test_what_failed_while_the_operator_was_away_is_counted_and_begun_again_at_o
 )
 def test_pauses_double_up_to_ten_minutes(failures: int, first: int, seconds: int) -> None:
     assert backoff.delay(failures, first).total_seconds() == seconds
+
+
+def test_the_events_of_the_end_are_made_though_the_operator_died_after_registering() -> None:
+    gate = [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}]
+    world = begin(step("train"), gate=gate)
+    world.finish("nightly-train-1", report((artifact(),), accuracy="0.95"))
+    world.carry_out(world.plan(), writes=1)
+    assert len(world.all("ModelVersion")) == 1
+    world.settle()
+    assert world.status["phase"] == "Succeeded"
+    assert world.reasons == ["StepStarted", "StepSucceeded", "GatePassed", "Registered"]

@@ -95,7 +95,7 @@ def recorded(status: Iterable[Mapping[str, Any]]) -> list[Verdict]:
             each["required"],
             each["passed"],
             each.get("baseline"),
-            each.get("message", ""),
+            each.get("message") or "",
         )
         for each in status
     ]

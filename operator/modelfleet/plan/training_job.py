@@ -92,7 +92,10 @@ def _plan(obj: RawObject, observed: Observed, installation: Installation, now: d
     if observed.model_version is not None:
         done = len(made.done) == len(order)
         report = _already_there(obj, spec, observed.model_version, statuses if done else known, made)
-        return _end(obj, report, observed, now)
+        # Where the operator died after registering, the Events before that were never made.
+        verdicts = gate.recorded(report.gate)
+        missed = [*made.notes, *_gate_notes(before, verdicts)] if done and report.reason == "Registered" else []
+        return _end(obj, report, observed, now, missed)
     deadline = _deadline(spec, before, now)
     if deadline is not None and now >= deadline and not spec.suspend:
         message = f"the job did not end within activeDeadlineSeconds ({spec.active_deadline_seconds} s)"
@@ -188,9 +191,7 @@ def _register(
     if halt is not None:
         report = Report("Failed", halt.reason, halt.message, steps=statuses, gate=judged, restarts=made.restarts)
         return _end(obj, report, observed, now, made.notes)
-    notes = list(made.notes)
-    if verdicts and not told:
-        notes.append(Note("Normal", "GatePassed", "; ".join(str(verdict) for verdict in verdicts)))
+    notes = [*made.notes, *_gate_notes(before, verdicts)]
     name = wanted["metadata"]["name"]
     report = Report(
         "Running",
@@ -208,6 +209,12 @@ def _register(
         notes=notes,
         requeue_after=_SOON_SECONDS if refusal is None else backoff.LOOK_AGAIN_SECONDS,
     )
+
+
+def _gate_notes(before: Mapping[str, Any], verdicts: Sequence[gate.Verdict]) -> list[Note]:
+    """An Event when the gate was passed, once."""
+    told = bool(before.get("gate")) or not verdicts
+    return [] if told else [Note("Normal", "GatePassed", "; ".join(str(verdict) for verdict in verdicts))]
 
 
 def _objection(

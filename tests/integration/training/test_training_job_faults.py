@@ -1,0 +1,309 @@
+"""Training under faults, on a real API server: death around each write, lost answers, a leader that freezes.
+
+The oracle is the end of a run without faults: the same status, Events and ModelVersion, and every Job made once.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from e2e.kubectl import is_true
+from modelfleet.cluster.client import Cluster
+from modelfleet.cluster.connection import Connection, load_configuration
+from modelfleet.cluster.errors import ApiError
+from modelfleet.cluster.kinds import VIEWED_KINDS
+from modelfleet.cluster.view import View
+from modelfleet.plan.installation import Installation
+from modelfleet.reconcile import training_job as training
+from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.execute import Executor
+from tests.integration.training.conftest import Bench, artifact, report, step, training_job
+from tests.objects import RawObject
+from tests.plane import Plane
+from tests.replicas import Open
+
+ROOT = Path(__file__).parents[3]
+INSTALLATION = Installation(name="faults", namespace="default", runtime_image="modelfleet/runtime:none")
+FLOW = training_job(
+    step("prepare"),
+    step("train", "prepare", trainer={"image": "registry.example/train:1", "numNodes": 2}),
+    gate=[{"metric": "accuracy", "comparison": ">=", "value": "0.9"}],
+)
+
+
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
+
+
+class DeathError(Exception):
+    """The operator died here."""
+
+
+class Mortal(Connection):
+    """Dies before each write, and when that is tried again, after it was done and before it is told."""
+
+    deaths: ClassVar[Counter[tuple[str, str, str]]] = Counter()
+
+    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
+        if method == "GET" or (fields.get("query") or {}).get("dryRun"):
+            return await super().request(method, path, **fields)
+        # The same write tried again says another time.
+        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
+        if Mortal.deaths[call] == 0:
+            Mortal.deaths[call] += 1
+            raise DeathError(f"before {method} {path}")
+        answer = await super().request(method, path, **fields)
+        if Mortal.deaths[call] == 1:
+            Mortal.deaths[call] += 1
+            raise DeathError(f"after {method} {path}")
+        return answer
+
+
+class Lossy(Connection):
+    """Does every write, and loses the answer the first time."""
+
+    lost: ClassVar[set[tuple[str, str, str]]] = set()
+
+    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
+        answer = await super().request(method, path, **fields)
+        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
+        if method == "GET" or (fields.get("query") or {}).get("dryRun") or call in Lossy.lost:
+            return answer
+        Lossy.lost.add(call)
+        raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
+
+
+class Memory:
+    """What an operator knows: its view, and what its executor remembers. A new one is that of a new process."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.executor: Executor | None = None
+
+    async def work(self, bench: Bench, kind_of_connection: type[Connection]) -> None:
+        """List what there is, as a watch would tell it, and write until nothing is left to write, or a fault."""
+        connection = kind_of_connection(await load_configuration(), "modelfleet-operator/faults")
+        cluster = Cluster(connection, self.view, Open())
+        executor = self.executor = self.executor or Executor(cluster, self.view, time.monotonic, lambda *_: None)
+        # Connections live as long as an event loop, the memory longer.
+        executor._cluster = cluster
+        context = Context(self.view, cluster, INSTALLATION, lambda: datetime.now(UTC))
+        key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
+        try:
+            for kind in VIEWED_KINDS:
+                for obj in await cluster.list_watched(kind):
+                    self.view.observe(obj)
+            written = True
+            while written:
+                seen = self.view.get(*key)
+                outcome = await training.reconcile(key, context)
+                assert seen is not None
+                assert outcome is not None
+                written, _ = await executor.execute(seen, outcome)
+        except (DeathError, ApiError):
+            pass
+        finally:
+            await connection.close()
+
+
+def go_through(bench: Bench, meanwhile: Callable[[], None]) -> RawObject:
+    """The whole flow, the test as its kubelet; ``meanwhile`` is called until each thing has come about."""
+
+    def until(kind: str, name: str, reached: Callable[[RawObject], Any]) -> RawObject:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            meanwhile()
+            obj = bench.kubectl.get(kind, name)
+            if obj is not None and reached(obj):
+                return obj
+        raise AssertionError(f"{kind} {name} did not get there")
+
+    bench.kubectl.apply(FLOW)
+    for name, message in (
+        ("nightly-prepare-1", report(rows="500")),
+        ("nightly-train-1", report(artifact(), accuracy="0.95")),
+    ):
+        until("job", name, lambda job: job.get("status", {}).get("active") == job["spec"]["completions"])
+        bench.finish(name, message)
+        until("job", name, lambda job: is_complete(job))
+    return until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
+
+
+def is_complete(job: RawObject) -> bool:
+    return any(each["type"] == "Complete" and each["status"] == "True" for each in job["status"].get("conditions", ()))
+
+
+def normal(done: RawObject) -> RawObject:
+    """The end state without what differs from run to run."""
+    status = json.loads(json.dumps(done["status"]))
+    for each in status["conditions"]:
+        del each["lastTransitionTime"]
+    return {key: value for key, value in status.items() if key not in ("startTime", "completionTime")}
+
+
+def end_state(bench: Bench, done: RawObject) -> dict[str, Any]:
+    """What a run comes to."""
+    version = bench.kubectl.get("modelversion", "m-1-0-0")
+    assert version is not None
+    del version["spec"]["lineage"]["trainingJob"]["uid"]
+    ours = ("StepStarted", "StepSucceeded", "GatePassed", "Registered", "StepFailed", "Restarting", "JobDeleted")
+    return {
+        "status": normal(done),
+        "version": version["spec"],
+        "events": sorted(bench.events("nightly") & set(ours)),
+        "services": [each["metadata"]["name"] for each in bench.kubectl.list("services")],
+    }
+
+
+def jobs_made(bench: Bench, audit_log: Path) -> list[str]:
+    """Every Job of a step that was ever created in the namespace, from the audit log."""
+    made = []
+    for line in audit_log.read_text().splitlines():
+        if '"jobs"' not in line or '"create"' not in line or bench.kubectl.namespace not in line:
+            continue
+        event = json.loads(line)
+        target = event["objectRef"]
+        if (target["resource"], event["verb"], target["namespace"]) != ("jobs", "create", bench.kubectl.namespace):
+            continue
+        if event["responseStatus"]["code"] == 201 and "dryRun" not in event["requestURI"]:
+            made.append(target["name"])
+    return [name for name in made if not name.startswith("verify-")]
+
+
+@pytest.fixture
+def alone(bench: Bench) -> Iterator[Bench]:
+    """No operator but the test's own."""
+    bench.operator.stop()
+    try:
+        yield bench
+    finally:
+        bench.operator.start()
+
+
+EXPECTED = {
+    "status": {
+        "phase": "Succeeded",
+        "observedGeneration": 1,
+        "restarts": 0,
+        "attempt": 1,
+        "modelVersion": "m-1-0-0",
+    },
+    "events": ["GatePassed", "Registered", "StepStarted", "StepSucceeded"],
+    "services": ["nightly-training"],
+}
+
+
+def assert_as_without_faults(bench: Bench, done: RawObject, audit_log: Path) -> None:
+    found = end_state(bench, done)
+    status = found["status"]
+    assert {key: status[key] for key in EXPECTED["status"]} == EXPECTED["status"]
+    assert [(each["name"], each["phase"], each["attempt"], each["jobName"]) for each in status["steps"]] == [
+        ("prepare", "Succeeded", 1, "nightly-prepare-1"),
+        ("train", "Succeeded", 1, "nightly-train-1"),
+    ]
+    assert status["gate"][0]["passed"] is True
+    assert (found["events"], found["services"]) == (EXPECTED["events"], EXPECTED["services"])
+    assert found["version"]["metrics"] == {"rows": "500", "accuracy": "0.95"}
+    assert [each["name"] for each in found["version"]["artifacts"]] == ["fp32"]
+    names = {job["metadata"]["name"] for job in bench.kubectl.list("jobs", "modelfleet.dev/training-job=nightly")}
+    assert names == {"nightly-prepare-1", "nightly-train-1"}
+    assert sorted(jobs_made(bench, audit_log)) == ["nightly-prepare-1", "nightly-train-1"]
+
+
+def test_an_operator_that_dies_before_and_after_each_of_its_writes(
+    alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
+    Mortal.deaths.clear()
+    done = go_through(alone, lambda: asyncio.run(Memory().work(alone, Mortal)))
+    assert_as_without_faults(alone, done, workshop.audit_log)
+    # Two Jobs, the Service, the ModelVersion, Events, and the status after each.
+    assert len(Mortal.deaths) >= 12
+    before = Mortal.deaths.total()
+    assert before >= 2 * 12
+    asyncio.run(Memory().work(alone, Mortal))
+    assert Mortal.deaths.total() == before
+
+
+def test_an_answer_lost_to_each_write_makes_nothing_twice(
+    alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
+    Lossy.lost.clear()
+    memory = Memory()
+    done = go_through(alone, lambda: asyncio.run(memory.work(alone, Lossy)))
+    assert_as_without_faults(alone, done, workshop.audit_log)
+    assert len(Lossy.lost) >= 12
+
+
+@contextmanager
+def program(plane: Plane, folder: Path, namespace: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A replica of the operator as a program of its own."""
+    config = folder / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "installationName": namespace,
+                "namespace": namespace,
+                "runtimeImage": "modelfleet/runtime:none",
+                "httpHost": "127.0.0.1",
+                "httpPort": 0,
+                "lease": {"durationSeconds": 3, "renewDeadlineSeconds": 2, "retryPeriodSeconds": 0.5},
+            }
+        )
+    )
+    environment = {
+        "PYTHONPATH": str(ROOT / "operator"),
+        "KUBECONFIG": str(plane.kubeconfig),
+        "MODELFLEET_CONFIG": str(config),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelfleet"],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_leader_that_froze_in_mid_training_starts_nothing_when_it_wakes(
+    alone: Bench, workshop: Plane, tmp_path: Path
+) -> None:
+    namespace = alone.kubectl.namespace
+
+    def leader(*, other_than: str) -> str:
+        lease = alone.until(
+            "lease", "modelfleet", lambda obj: obj["spec"].get("holderIdentity", "") not in ("", other_than)
+        )
+        return str(lease["spec"]["holderIdentity"])
+
+    with program(workshop, tmp_path, namespace) as first:
+        holder = leader(other_than="")
+        alone.kubectl.apply(FLOW)
+        alone.job("nightly-prepare-1")
+        with program(workshop, tmp_path, namespace):
+            first.send_signal(signal.SIGSTOP)
+            leader(other_than=holder)
+            alone.finish("nightly-prepare-1", report(rows="500"))
+            alone.job("nightly-train-1")
+            first.send_signal(signal.SIGCONT)
+            alone.finish("nightly-train-1", report(artifact(), accuracy="0.95"))
+            done = alone.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
+            assert first.poll() is None
+    assert_as_without_faults(alone, done, workshop.audit_log)
