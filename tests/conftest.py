@@ -17,7 +17,7 @@ from hypothesis import settings
 
 from e2e import install
 from e2e.cluster import choice as clusters
-from e2e.cluster import state
+from e2e.cluster import prometheus, state
 from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
@@ -96,7 +96,9 @@ def images(cluster: Cluster, say: Callable[[str], None]) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster, helm: Helm, images: dict[str, str], say: Callable[[str], None]) -> Kubectl:
     """The chart installed with two replicas of the operator, ready; kubectl with every right."""
-    helm.install(*install.values(images, SETTINGS), "--wait", "--timeout=5m")
+    address = prometheus.address(cluster)
+    asked = [f"analysis.prometheusAddresses={{{address}}}"] if address else []
+    helm.install(*install.values(images, [*SETTINGS, *asked]), "--wait", "--timeout=5m")
     say("the operator is ready")
     return cluster.kubectl
 

@@ -4,6 +4,10 @@ Source of the field numbers: ``onnx.proto`` (ONNX 1.x), ModelProto, GraphProto, 
 """
 
 import struct
+from collections.abc import Callable
+
+Model = Callable[..., bytes]
+"""One of the models here, to be made with parameters of the caller's."""
 
 FLOAT, INT64, FLOAT16 = 1, 7, 10
 """TensorProto.DataType."""

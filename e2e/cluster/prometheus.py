@@ -45,13 +45,17 @@ class Prometheus:
         return [(each["metric"], float(each["value"][1])) for each in result]
 
 
+def address(cluster: Cluster) -> str:
+    """The URL it has, or would have, in this cluster; empty where there can be none."""
+    now = state.load(cluster.folder)
+    return f"http://{Network(now.index).host}:{_PORT}" if now and cluster.kind == "local" else ""
+
+
 def start(cluster: Cluster, report: Report) -> Prometheus:
     """Bring it up, or take it as it is; returns when it answers queries. Raises ``ClusterError``."""
-    now = state.load(cluster.folder)
-    if cluster.kind != "local" or now is None:
+    found, processes = Prometheus(address(cluster)), Processes(cluster.folder)
+    if not found.url:
         raise ClusterError("Prometheus needs the local cluster: it scrapes pods at their addresses")
-    address = Network(now.index).host
-    found, processes = Prometheus(f"http://{address}:{_PORT}"), Processes(cluster.folder)
     if not processes.alive(PART):
         configuration = cluster.folder.configuration / "prometheus.yaml"
         targets = cluster.folder.configuration / "prometheus-targets.json"
@@ -66,7 +70,7 @@ def start(cluster: Cluster, report: Report) -> Prometheus:
                 _program(report),
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={cluster.folder.root / 'prometheus'}",
-                f"--web.listen-address={address}:{_PORT}",
+                f"--web.listen-address={found.url.removeprefix('http://')}",
                 "--log.level=warn",
             ],
         )

@@ -1,9 +1,18 @@
 """Real pods on the real node, the operator in a pod of its own under the chart's RBAC."""
 
+import random
+import threading
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from e2e import project
+from e2e.cluster import kind, mesh, programs, prometheus
 from e2e.cluster.cluster import Cluster
+from e2e.cluster.mesh import Mesh
+from e2e.cluster.prometheus import Prometheus
+from e2e.kubectl import Kubectl
+from tests.line import Line
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +25,39 @@ def files(cluster: Cluster) -> project.Files:
 def train_image(images: dict[str, str]) -> str:
     """The image whose Python has the train library."""
     return images["train"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def control_plane_built_beside(request: pytest.FixtureRequest, say: Callable[[str], None]) -> None:
+    """Begin to build Istio's control plane, minutes the first time, so that few tests have to wait for it."""
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    if "data_plane" in asked and not kind.is_available():
+        threading.Thread(target=programs.find, args=("pilot-discovery", say), daemon=True).start()
+
+
+@pytest.fixture(scope="session")
+def data_plane(cluster: Cluster, say: Callable[[str], None]) -> Mesh:
+    """Istio's control plane and Envoy."""
+    if cluster.kind != "local":
+        pytest.skip("the data plane reaches pods through the network of the local cluster's node")
+    return mesh.start(cluster, say)
+
+
+@pytest.fixture(scope="session")
+def measured(cluster: Cluster, data_plane: Mesh, say: Callable[[str], None]) -> Prometheus:
+    """Prometheus, which the operator may ask."""
+    return prometheus.start(cluster, say)
+
+
+@pytest.fixture
+def line(
+    request: pytest.FixtureRequest,
+    kubectl: Kubectl,
+    operator_pods: Kubectl,
+    files: project.Files,
+    namespace: str,
+    data_plane: Mesh,
+) -> Iterator[Line]:
+    provider = getattr(request, "param", "Istio")
+    yield Line(kubectl, operator_pods, files, namespace, data_plane, provider, random.Random(20261121))
+    kubectl("delete", "edgedeployment", "line", "--ignore-not-found", "--cascade=foreground")

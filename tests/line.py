@@ -1,0 +1,159 @@
+"""An EdgeDeployment whose requests come in through the data plane, by one of the ways to route them."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from e2e.cluster import mesh
+from e2e.cluster.mesh import Mesh
+from e2e.kubectl import Kubectl, condition, is_true
+from e2e.project import Files
+from tests import objects, onnx
+from tests.objects import RawObject
+from tests.traffic import Stream
+
+LAB = objects.pool("lab", {"pool": "lab"}, placement="Replicas", replicas=2)
+# A share of the processor of their own, or whatever else the machine does makes pods late for their probes.
+SERVING = {"resources": {"limits": {"cpu": "350m", "memory": "512Mi"}}}
+
+
+@dataclass(frozen=True)
+class Line:
+    """An EdgeDeployment ``line`` whose requests come in through the data plane."""
+
+    kubectl: Kubectl
+    operator: Kubectl
+    files: Files
+    namespace: str
+    mesh: Mesh
+    provider: str
+    moments: random.Random
+
+    @property
+    def host(self) -> str:
+        """The host name of its requests."""
+        return f"line.{self.namespace}.example"
+
+    @property
+    def url(self) -> str:
+        """Where its requests enter."""
+        return self.mesh.istio_url if self.provider == "Istio" else self.mesh.gateway_api_url
+
+    def traffic(self) -> RawObject:
+        """``spec.traffic``."""
+        match self.provider:
+            case "Istio":
+                gateway = f"{mesh.NAMESPACE}/{mesh.INGRESS}"
+                return {"provider": "Istio", "hosts": [self.host], "gateways": [gateway]}
+            case "GatewayAPI":
+                parent = {"name": mesh.INGRESS, "namespace": mesh.NAMESPACE}
+                return {"provider": "GatewayAPI", "hosts": [self.host], "parentRefs": [parent]}
+            case _:
+                return {"provider": "GatewayAPI", "routeRef": {"name": "own"}}
+
+    def foreign(self) -> list[RawObject]:
+        """Routes of the user's own: for ``routeRef`` the one of the line itself, else one of another host."""
+        if self.provider == "Istio":
+            destination = {"host": f"other.{self.namespace}.svc.cluster.local", "port": {"number": 80}}
+            spec: RawObject = {
+                "hosts": ["other.example"],
+                "gateways": [f"{mesh.NAMESPACE}/{mesh.INGRESS}"],
+                "http": [{"route": [{"destination": destination}]}],
+            }
+            return [_object("networking.istio.io/v1", "VirtualService", spec)]
+        spec = {
+            "parentRefs": [{"name": mesh.INGRESS, "namespace": mesh.NAMESPACE}],
+            "hostnames": [self.host if self.provider == "routeRef" else "other.example"],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/v2/models"}, "method": "POST"}],
+                    "backendRefs": [{"name": "line", "port": 8080}],
+                    "timeouts": {"request": "20s"},
+                }
+            ],
+        }
+        return [_object("gateway.networking.k8s.io/v1", "HTTPRoute", spec)]
+
+    def register(self, version: str, model: onnx.Model = onnx.identity) -> None:
+        """A verified ModelVersion."""
+        path = f"{self.namespace}/{version}.onnx"
+        build = objects.artifact(self.files, path, model(producer=version), name="fp32", format="onnx")
+        self.kubectl.apply(objects.model_version([build], version=version))
+        self.kubectl.wait_for("modelversion", objects.name_of("m", version), lambda each: is_true(each, "Ready"))
+
+    def deploy(self, version: str, **spec: Any) -> None:
+        """Put the EdgeDeployment and the foreign route in place; returns when requests are answered."""
+        self.kubectl.apply(
+            *self.foreign(),
+            objects.edge_deployment(
+                objects.name_of("m", version), [LAB], serving=SERVING, traffic=self.traffic(), **spec
+            ),
+        )
+        self.until(lambda line: is_true(line, "Ready") and condition(line, "TrafficRouted").get("status") == "True")
+
+    def roll_out(self, version: str) -> None:
+        """Change the version that the EdgeDeployment names."""
+        patch = objects.merge_patch(modelVersion=objects.name_of("m", version))
+        self.kubectl("patch", "edgedeployment", "line", "--type=merge", "--patch", patch)
+
+    def command(self, verb: str, *scope: str) -> None:
+        """Annotate the EdgeDeployment as a person does who read its status."""
+        status = self.now()["status"]
+        order = "/".join([status["candidate"]["revision"], str(status["attempt"]), *scope])
+        self.kubectl("annotate", "--overwrite", "edgedeployment", "line", f"modelfleet.dev/{verb}={order}")
+
+    def kill_operator(self) -> None:
+        """SIGKILL to both replicas a random moment from now."""
+        time.sleep(self.moments.uniform(0.0, 2.0))
+        pods = self.operator.list("pods", "app.kubernetes.io/name=modelfleet")
+        names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        self.operator("delete", "pod", *names, "--force", "--grace-period=0", "--wait=false")
+
+    def in_force(self, step: int) -> RawObject:
+        """Wait until the status says that a step of the canary is in force."""
+
+        def reached(line: RawObject) -> bool:
+            canary = line["status"].get("canary") or {}
+            return canary.get("stepIndex") == step and bool(canary.get("stepStartedAt"))
+
+        return self.until(reached)
+
+    def until(self, reached: Callable[[RawObject], Any]) -> RawObject:
+        """Wait for a state of the EdgeDeployment that its present generation has."""
+
+        def seen(line: RawObject) -> bool:
+            generation = line.get("status", {}).get("observedGeneration")
+            return generation == line["metadata"]["generation"] and bool(reached(line))
+
+        return self.kubectl.wait_for("edgedeployment", "line", seen, timeout=400)
+
+    def now(self) -> RawObject:
+        """The EdgeDeployment."""
+        line = self.kubectl.get("edgedeployment", "line")
+        assert line is not None
+        return line
+
+    def pods(self, version: str) -> set[str]:
+        """The uids of a version's serving pods that are not on their way out."""
+        found = self.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
+        serving = [each["metadata"] for each in found if "modelfleet.dev/revision" in each["metadata"]["labels"]]
+        return {each["uid"] for each in serving if "deletionTimestamp" not in each}
+
+    def foreign_now(self) -> str:
+        """The user's own route as it is, but for its status."""
+        (route,) = self.foreign()
+        kind = f"{route['kind']}.{route['apiVersion'].partition('/')[0]}"
+        found = self.kubectl.get(kind, "own")
+        assert found is not None
+        return json.dumps({key: value for key, value in found.items() if key != "status"}, sort_keys=True)
+
+    def stream(self) -> Stream:
+        """Clients of the line, for as long as the test wants them."""
+        return Stream(self.url, self.host)
+
+
+def _object(api: str, kind: str, spec: RawObject) -> RawObject:
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": "own"}, "spec": spec}
