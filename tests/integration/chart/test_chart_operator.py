@@ -150,7 +150,7 @@ async def test_it_does_its_work_and_is_refused_nothing(
     # What the verifying pod would report, had it a node to run on.
     verified = {"type": "Verified", "status": "True", "reason": "Verified", "message": "", "observedGeneration": 1}
     verified["lastTransitionTime"] = "2026-11-21T12:00:00Z"
-    patch = json.dumps({"status": {"conditions": [verified]}})
+    patch = json.dumps({"status": {"conditions": [verified], "verification": {"settledAttempt": 1}}})
     chart_kubectl("patch", "mv", "m-1-0-0", "--subresource=status", "--type=merge", "--patch", patch)
     await until(lambda: is_true(chart_kubectl.get("mv", "m-1-0-0") or {}, "Ready"), "the ModelVersion to be Ready")
 
@@ -164,7 +164,13 @@ async def test_it_does_its_work_and_is_refused_nothing(
         await until(lambda gone=gone: not gone(), f"the {kind} to go with their pool")  # type: ignore[misc]
     chart_kubectl.apply(edge_deployment(GATEWAYS | {"nodeSelector": {"pool": "elsewhere"}}))
     await until(lambda: not any(map(labelled(chart_kubectl), nodes)), "the gateways to be let go")
-    chart_kubectl("delete", "ed,tj,mv", "--all")
+    chart_kubectl("delete", "ed,tj", "--all")
+    # While it says that it is used, it is not deleted.
+    await until(
+        lambda: not (chart_kubectl.get("mv", "m-1-0-0") or {"status": {}})["status"].get("usedBy"),
+        "the ModelVersion to be unused",
+    )
+    chart_kubectl("delete", "mv", "--all")
 
     refused = [request for request in audit.since_mark(operator_user) if request.code == 403]
     assert refused == []
