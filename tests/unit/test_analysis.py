@@ -75,8 +75,11 @@ def test_neither_a_missing_number_nor_an_error_ever_fails_or_passes_a_step() -> 
 
 def test_what_is_told_names_the_metric_the_number_and_the_bound() -> None:
     assert measured(0.5, 0.5).message == "metric errors is 0.5, required at most 0.01, bad 2 times in this step"
-    assert measured(None, NAN).message == "metric errors had no number 2 times: the query gives NaN"
-    assert measured(ERROR).message == "metric errors had no answer 1 times: no answer in time"
+    silent = "metric errors had no number more than 1 times in a row: the query gives NaN"
+    assert measured(None, NAN).message == silent
+    assert measured(*[NAN] * 9).message == silent, "the same words, so that there is one Event"
+    away = "metric errors had no answer more than 1 times in a row: no answer in time"
+    assert measured(ERROR, ERROR).message == away
     both = spec(metric(min="1", max="2.5"))
     assert measured(2.0, of=both).message == "metric errors is 2, required at least 1 and at most 2.5"
 
@@ -132,6 +135,13 @@ def test_the_first_measurement_waits_for_the_delay_and_the_next_for_the_interval
     assert verdict.next_at == NOW + timedelta(seconds=90)
     assert asked(verdict.entries, 89) == []
     assert asked(verdict.entries, 90) == ["errors"]
+
+
+def test_what_has_failed_is_asked_nothing_more() -> None:
+    verdict = measured(0.5, 0.5)
+    later = NOW + timedelta(days=1)
+    assert verdict.next_at is None
+    assert analysis.questions(spec(), verdict.entries, RUN, "vision", "line", later) == []
 
 
 def test_placeholders_are_filled_in_and_values_that_are_no_plain_names_refused() -> None:

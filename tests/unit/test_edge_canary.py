@@ -131,6 +131,7 @@ def test_the_order_is_first_wave_header_weights_remaining_waves() -> None:
     assert line.condition("Ready")["status"] == "True"
     assert line.status["stable"]["modelVersion"] == V2
     assert "canary" not in line.status
+    assert [note.reason for note in line.notes].count("CanaryStepStarted") == 3
 
 
 def pods_of(line: Line, version: str) -> set[str]:
@@ -201,6 +202,25 @@ def test_a_first_rollout_has_no_canary() -> None:
     line = Line()
     assert line.routes() == [(100, V1, "")]
     assert "canary" not in line.status
+
+
+def test_without_replicas_nothing_waits_for_requests() -> None:
+    line = Line()
+    line.edit(pools=[pool(), pool("lab", placement="Replicas", replicas=0)])
+    line.come_to_rest()
+    line.edit(modelVersion=V2)
+    line.come_to_rest()
+    assert line.status["stable"]["modelVersion"] == V2
+    assert gateways(line) == {V2: 3}
+
+
+def test_a_pause_without_numbers_is_told_once() -> None:
+    chosen = {"header": HEADER, "steps": [{"weight": 50}], "analysis": {"inconclusiveLimit": 0, "metrics": [ERRORS]}}
+    line = rolling(canary=chosen)
+    for _ in range(4):
+        line.measure(None)
+    assert line.condition("Paused")["reason"] == "AnalysisInconclusive"
+    assert [note.reason for note in line.notes].count("AnalysisInconclusive") == 1
 
 
 def test_a_route_or_pods_removed_by_hand_come_back_as_they_were() -> None:

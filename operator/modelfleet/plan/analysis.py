@@ -86,8 +86,10 @@ class Verdict:
 def questions(
     spec: Analysis, entries: Sequence[Mapping[str, Any]], run: Run, namespace: str, name: str, now: datetime
 ) -> list[Question]:
-    """The queries that are due now."""
-    due = []
+    """The queries that are due now. A step that has failed is judged: nothing more is asked."""
+    due: list[Question] = []
+    if any(_standing(spec, entry) is Standing.FAILED for entry in entries):
+        return due
     for metric in spec.metrics:
         entry = _entry(entries, metric)
         if _due(spec, entry, run) <= now:
@@ -131,10 +133,10 @@ def judge(
             entry = _counted(metric, before or {}, measurement)
         if entry is not None:
             judged.append(dict(entry))
-        found.append((_standing(spec, entry), _told(metric, entry)))
+        found.append((_standing(spec, entry), _told(spec, metric, entry)))
         moments.append(_due(spec, entry, run))
     standing, message = min(found, key=lambda each: _WORST_FIRST.index(each[0]))
-    return Verdict(standing, judged, message, min(moments))
+    return Verdict(standing, judged, message, None if standing is Standing.FAILED else min(moments))
 
 
 def _is_new(measurement: Measurement, before: Mapping[str, Any] | None, run: Run) -> bool:
@@ -206,13 +208,16 @@ def _standing(spec: Analysis, entry: Mapping[str, Any] | None) -> Standing:
     return Standing.GOOD if entry["result"] == "Successful" else Standing.OPEN
 
 
-def _told(metric: AnalysisMetric, entry: Mapping[str, Any] | None) -> str:
+def _told(spec: Analysis, metric: AnalysisMetric, entry: Mapping[str, Any] | None) -> str:
+    """The same words for as long as the standing is the same: each change of them is an Event."""
     if entry is None:
         return f"metric {metric.name} was not measured yet"
     if entry["result"] in ("Inconclusive", "Error"):
-        times = entry["errors"] if entry["result"] == "Error" else entry["inconclusive"]
-        what = "had no answer" if entry["result"] == "Error" else "had no number"
-        return f"metric {metric.name} {what} {times} times: {entry['message']}"
+        if entry["result"] == "Error":
+            what, limit = "no answer", spec.consecutive_error_limit
+        else:
+            what, limit = "no number", spec.inconclusive_limit
+        return f"metric {metric.name} had {what} more than {limit} times in a row: {entry['message']}"
     bounds = " and ".join(
         f"{word} {bound}" for word, bound in (("at least", metric.min), ("at most", metric.max)) if bound is not None
     )

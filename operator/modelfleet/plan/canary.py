@@ -23,6 +23,8 @@ def decide(at: Situation) -> Decision:
         return _return(at)
     if not at.stable or at.target == at.stable:
         return _settled(at)
+    if at.backends.nowhere:
+        return Decision()
     steps = len(at.spec.steps) if at.spec else 0
     if not at.before and _is_over(at):
         return _finish(at, new_state(at, steps, ALL))
@@ -35,7 +37,7 @@ def decide(at: Situation) -> Decision:
         return Decision(keeps_stable=True, promotable=False)
     if state["attempt"] != at.orders.attempt:
         state = at_step(state, state["stepIndex"]) | {"attempt": at.orders.attempt}
-    if state["stepIndex"] >= steps or at.backends.nowhere or at.orders.promotes(commands.FULL):
+    if state["stepIndex"] >= steps or at.orders.promotes(commands.FULL):
         return _finish(at, at_step(state, steps))
     state = canary_step.advance(at, at.spec, state)
     if state["stepIndex"] >= steps:
@@ -52,7 +54,7 @@ def _finish(at: Situation, state: Mapping[str, Any]) -> Decision:
     """After the steps, or without any: all requests go to the new version once it has the pods for them."""
     backends, stepless = at.backends, at.spec is None
     weight = int(state["weight"])
-    if not at.paused and ((backends.bears(ALL) and backends.candidate > 0) or backends.nowhere):
+    if not at.paused and backends.bears(ALL) and backends.candidate > 0:
         weight = ALL
     header = bool(state["header"]) and at.spec is not None and at.spec.header is not None
     split = Split(weight, header)

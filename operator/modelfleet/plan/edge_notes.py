@@ -24,6 +24,12 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Not
         notes.append(
             Note("Normal", "WaveCompleted", f"wave {before['wave']} of revision {was.get('revision')} is complete")
         )
+    step = after.get("canary") or {}
+    started = step.get("stepStartedAt")
+    if started and started != (before.get("canary") or {}).get("stepStartedAt"):
+        header = ", and the requests with the header" if step["header"] else ""
+        what = f"step {step['stepIndex']} of revision {step['revision']}: weight {step['weight']}%{header}"
+        notes.append(Note("Normal", "CanaryStepStarted", what))
     if stable and stable != before.get("stable") and was in ({}, stable):
         notes.append(
             Note("Normal", "RolloutCompleted", f"{stable['modelVersion']}, revision {stable['revision']}, is stable")
