@@ -114,14 +114,20 @@ def training_job() -> Document:
                     "revision": "release/1.4",
                     "path": "models/defect",
                     "secretRef": {"name": "git"},
-                }
+                },
+                "dvc": {"remote": "storage", "targets": ["data/images"], "secretRef": {"name": "store"}},
             },
             "initializer": {
                 "dataset": {
                     "storageUri": "s3://data/defects/2026-11.npz",
                     "digest": f"sha256:{DIGEST}",
                     "secretRef": {"name": "store"},
-                }
+                },
+                "model": {
+                    "storageUri": "s3://models/backbone.safetensors",
+                    "digest": f"sha256:{DIGEST}",
+                    "secretRef": {"name": "store"},
+                },
             },
             "steps": [
                 {

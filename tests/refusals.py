@@ -1,6 +1,6 @@
 """What the contract refuses at admission: one edit each, with the field it names and, for a rule, its message."""
 
-from tests.contract import REMOVED, Refusal
+from tests.contract import DIGEST, REMOVED, Refusal
 
 _NAME = "metadata.name must be spec.model, a dash, and spec.version in lower case with dashes for dots"
 _LONG = {"spec.model": "m" * 40, "spec.version": "1.0.0-" + "a" * 26, "metadata.name": "m" * 40 + "-1-0-0-" + "a" * 26}
@@ -183,6 +183,11 @@ RULES = (
     Refusal("TrainingJob", {"spec.source.git.revision": "--upload-pack=x"}, "spec.source.git.revision", _REVISION),
     Refusal("TrainingJob", {"spec.source.git.revision": ""}, "spec.source.git.revision", _REVISION),
     Refusal("TrainingJob", {"spec.source.git.revision": "a..b"}, "spec.source.git.revision", "a name that Git allows"),
+    Refusal(
+        "TrainingJob", {"spec.source.dvc.targets": ["../data"]}, "spec.source.dvc.targets[0]", "must not have . or"
+    ),
+    Refusal("TrainingJob", {"spec.initializer": {}}, "spec.initializer", "initializer needs dataset, model, or both"),
+    Refusal("TrainingJob", {"spec.initializer.model.digest": DIGEST}, "spec.initializer.model.digest", _PREFIXED),
     Refusal("TrainingJob", {"spec.source.git.path": "/train"}, "spec.source.git.path", "no slash at its ends"),
     Refusal(
         "TrainingJob", {"spec.source.git.path": "a/../.."}, "spec.source.git.path", "must not have . or .. as a part"

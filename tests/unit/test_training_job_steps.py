@@ -230,6 +230,53 @@ def test_other_steps_see_no_checkpoints() -> None:
     assert not any("persistentVolumeClaim" in volume for volume in spec["volumes"])
 
 
+def fetch_order(spec: dict[str, Any]) -> dict[str, Any]:
+    (fetch,) = [each for each in spec["initContainers"] if each["name"] == "fetch"]
+    return dict(json.loads(fetch["env"][0]["value"]))
+
+
+def test_a_model_to_begin_with_is_brought_to_the_first_steps() -> None:
+    model = {"storageUri": "s3://models/backbone", "secretRef": {"name": "hub"}}
+    spec = pod(job(step("a"), initializer={"model": model}))
+    assert fetch_order(spec)["folders"] == [
+        {
+            "name": "model",
+            "uri": "s3://models/backbone",
+            "path": "/workspace/model",
+            "credentialsPath": "/var/run/modelfleet/credentials/hub",
+        }
+    ]
+    order = json.loads(environment(spec)["MODELFLEET_ORDER"])
+    assert order["modelPath"] == "/workspace/model"
+    assert "datasetPath" not in order
+    exact = pod(job(step("a"), initializer={"model": {**model, "digest": f"sha256:{DIGEST}"}}))
+    assert fetch_order(exact)["files"][0]["sha256"] == DIGEST
+    assert fetch_order(exact)["files"][0]["path"] == "/workspace/model/backbone"
+    assert "folders" not in fetch_order(exact)
+
+
+def test_dvcs_data_is_brought_to_the_first_steps_only() -> None:
+    origin = {
+        "git": {"repository": "https://git.example/defect", "revision": "main"},
+        "dvc": {"targets": ["data"], "secretRef": {"name": "data"}},
+    }
+    obj = World(job(step("a"), step("b", "a"), source=origin)).obj
+    obj["status"] = {"source": {"revision": COMMIT}}
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    first, second = (
+        step_job.job(obj, spec, each, 1, {}, INSTALLATION)["spec"]["template"]["spec"] for each in spec.steps
+    )
+    orders = [json.loads(each["initContainers"][0]["env"][0]["value"]) for each in (first, second)]
+    assert orders[0]["pull"] == {
+        "remote": "",
+        "targets": ["data"],
+        "credentialsPath": "/var/run/modelfleet/credentials/data",
+    }
+    assert "pull" not in orders[1]
+    assert any(volume.get("secret", {}).get("secretName") == "data" for volume in first["volumes"])
+    assert not any(volume.get("secret", {}).get("secretName") == "data" for volume in second["volumes"])
+
+
 @pytest.mark.parametrize("attempt", [1, 99, 100_000])
 def test_names_leave_room_for_the_rank(attempt: int) -> None:
     name = rendezvous.job_name("n" * 40, "s" * 15, attempt)

@@ -126,6 +126,7 @@ GitRevision = Annotated[
         lacks(r"[.][.]|//|@[{]|[.]lock(/|$)|/[.]|[/.]$", "must be a name that Git allows for a branch or tag"),
     ),
 ]
+RemoteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$", max_length=63)]
 FolderPath = Annotated[
     str,
     Field(max_length=255),

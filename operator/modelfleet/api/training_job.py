@@ -28,11 +28,26 @@ class SourceGit(Contract):
     """Secret that opens it: username and password, or token; ca.crt; for ssh, ssh-privatekey and known_hosts."""
 
 
+class SourceDvc(Contract):
+    """Data that DVC keeps beside Git, as of the source's commit."""
+
+    remote: common.RemoteName | None = None
+    """Name of a remote in .dvc/config; absent: its default one. http, https, s3, gs or abfs."""
+    targets: Annotated[list[common.FolderPath], Field(min_length=1, max_length=32), Unique()] = Field(
+        default_factory=list
+    )
+    """Files and folders to bring, as dvc.lock or *.dvc files name them; absent: all of them."""
+    secret_ref: common.SecretReference | None = None
+    """Secret with the remote's credentials."""
+
+
 class Source(Contract):
     """Where the steps' code comes from."""
 
     git: SourceGit
     """The commit is fetched into /workspace/source of every step, without its history."""
+    dvc: SourceDvc | None = None
+    """Bring data under DVC's control to the steps that depend on no other, verified by the MD5 in dvc.lock."""
 
 
 class DatasetInitializer(Contract):
@@ -46,11 +61,32 @@ class DatasetInitializer(Contract):
     """Secret with the store's credentials."""
 
 
+class ModelInitializer(Contract):
+    """A model to begin with, a file or a folder."""
+
+    storage_uri: common.StoreUri
+    """Where it lies. Of a folder all files are brought; http and https have files only."""
+    digest: common.PrefixedSha256 | None = None
+    """sha256: and the SHA-256 of the file; absent: what lies there is taken as it is, a folder always."""
+    secret_ref: common.SecretReference | None = None
+    """Secret with the store's credentials."""
+
+
 class Initializer(Contract):
     """What is brought to the first steps."""
 
-    dataset: DatasetInitializer
-    """Dataset file for the steps that depend on no other."""
+    rules: ClassVar = (
+        Rule(
+            "has(self.dataset) || has(self.model)",
+            "initializer needs dataset, model, or both",
+            lambda self: self.has("dataset") or self.has("model"),
+        ),
+    )
+
+    dataset: DatasetInitializer | None = None
+    """Dataset file for the steps that depend on no other, in /workspace/dataset."""
+    model: ModelInitializer | None = None
+    """Model to begin with, for the steps that depend on no other, in /workspace/model."""
 
 
 class Dependency(Contract):

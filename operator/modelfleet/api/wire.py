@@ -64,10 +64,22 @@ class FetchItem(StoredFile):
     """Where it shall lie, absolute; it appears there whole and verified, or not at all."""
 
 
+class FetchFolder(Wire):
+    """A file or folder whose digest nobody stated, to be brought as it lies in the store."""
+
+    name: str
+    uri: str
+    path: str
+    """Folder where it shall lie, absolute."""
+    credentials_path: str | None = None
+
+
 class FetchOrder(Wire):
     """Order of the ``fetch`` program (init containers)."""
 
     files: list[FetchItem]
+    folders: list[FetchFolder] | None = None
+    """``None``, not empty, where there are none: orders are part of what pod templates are known by."""
 
 
 class FetchReport(Wire):
@@ -147,6 +159,16 @@ class ResolveReport(Wire):
     message: str = ""
 
 
+class PullOrder(Wire):
+    """What of the data under DVC's control is brought along."""
+
+    remote: str = ""
+    """Name of DVC's remote; empty: its default one."""
+    targets: list[str] = []
+    """Files and folders; empty: all."""
+    credentials_path: str | None = None
+
+
 class CheckoutOrder(Wire):
     """Order of the ``checkout`` program (init containers): the files of exactly this commit."""
 
@@ -157,6 +179,8 @@ class CheckoutOrder(Wire):
     folder: str
     """Where the commit's files shall lie, absolute."""
     credentials_path: str | None = None
+    pull: PullOrder | None = None
+    """``None``: data under DVC's control is not fetched."""
 
 
 class VerifyOrder(Wire):
@@ -272,6 +296,8 @@ class StepOrder(Wire):
     credentials_path: str | None = None
     inputs: dict[str, StepInput] = {}
     """By step name: the steps this one depends on."""
+    model_path: str | None = None
+    """Folder where the initializer put the model to begin with."""
     dataset_path: str | None = None
     """Folder where the initializer put the verified dataset file."""
     checkpoint: CheckpointOrder | None = None

@@ -63,7 +63,7 @@ def model_version(
         lineage["git"] = {"repository": spec.source.git.repository, "revision": source["revision"]}
     if source.get("dvc"):
         lineage["dvc"] = source["dvc"]
-    if spec.initializer is not None:
+    if spec.initializer is not None and spec.initializer.dataset is not None:
         dataset = spec.initializer.dataset
         lineage["dataset"] = {"uri": dataset.storage_uri, "sha256": dataset.digest.removeprefix("sha256:")}
     secret = spec.output.secret_ref

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelfleet.api import names, wire
 from modelfleet.api.model_version import Channel, Dvc
-from modelfleet.api.training_job import SourceGit, TrainingJobSpec
+from modelfleet.api.training_job import Source, SourceGit, TrainingJobSpec
 from modelfleet.plan import channel, job_state, naming, pods
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
@@ -28,9 +28,14 @@ def revision(obj: Mapping[str, Any]) -> str | None:
     return found
 
 
-def secret(spec: TrainingJobSpec) -> str | None:
-    """The Secret that opens the repository; only our own containers see it."""
-    return spec.source.git.secret_ref.name if spec.source is not None and spec.source.git.secret_ref else None
+def secrets(spec: TrainingJobSpec, *, pulls: bool) -> list[str | None]:
+    """The Secrets that open the repository and DVC's remote; only our own containers see them."""
+    if spec.source is None:
+        return []
+    held = [spec.source.git.secret_ref]
+    if pulls and spec.source.dvc is not None:
+        held.append(spec.source.dvc.secret_ref)
+    return [each.name for each in held if each is not None]
 
 
 def folder(spec: TrainingJobSpec, root: str) -> str:
@@ -49,7 +54,7 @@ def job(
 ) -> RawObject:
     """The Job that finds out the commit, once. It runs where the steps do: their way to the repository is tried."""
     metadata = obj["metadata"]
-    secrets = [git.secret_ref.name if git.secret_ref else None]
+    held = [git.secret_ref.name if git.secret_ref else None]
     labels = {
         names.MANAGED_BY_LABEL: names.MANAGED_BY,
         names.TRAINING_JOB_LABEL: metadata["name"],
@@ -59,7 +64,7 @@ def job(
         repository=git.repository,
         revision=git.revision,
         path=git.path or "",
-        credentials_path=pods.credentials_path(secrets[0]),
+        credentials_path=pods.credentials_path(held[0]),
     )
     container = pods.runtime_container(
         RESOLVE,
@@ -67,7 +72,7 @@ def job(
         order,
         image=installation.runtime_image,
         pull_policy=installation.image_pull_policy,
-        mounts=pods.credentials_mounts(secrets),
+        mounts=pods.credentials_mounts(held),
         resources={"requests": {"cpu": "50m", "memory": "128Mi"}},
     )
     return {
@@ -88,7 +93,7 @@ def job(
                     **pods.pod_basics(),
                     "restartPolicy": "Never",
                     "containers": [container],
-                    "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(secrets)],
+                    "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],
                     **placement,
                 },
             },
@@ -97,16 +102,30 @@ def job(
 
 
 def checkout(
-    git: SourceGit, commit: str, root: str, workspace: Mapping[str, Any], installation: Installation
+    origin: Source,
+    commit: str,
+    root: str,
+    workspace: Mapping[str, Any],
+    installation: Installation,
+    *,
+    pulls: bool,
 ) -> dict[str, Any]:
-    """The init container that brings exactly this commit to ``root``."""
-    secrets = [git.secret_ref.name if git.secret_ref else None]
+    """The init container that brings exactly this commit to ``root``; where ``pulls``, with DVC's data."""
+    git, dvc = origin.git, origin.dvc if pulls else None
+    held = [each.secret_ref.name for each in (git, dvc) if each is not None and each.secret_ref is not None]
     order = wire.CheckoutOrder(
         repository=git.repository,
         commit=commit,
         path=git.path or "",
         folder=root,
-        credentials_path=pods.credentials_path(secrets[0]),
+        credentials_path=pods.credentials_path(git.secret_ref.name if git.secret_ref else None),
+        pull=wire.PullOrder(
+            remote=dvc.remote or "",
+            targets=dvc.targets,
+            credentials_path=pods.credentials_path(dvc.secret_ref.name if dvc.secret_ref else None),
+        )
+        if dvc is not None
+        else None,
     )
     return pods.runtime_container(
         job_state.SOURCE,
@@ -114,7 +133,7 @@ def checkout(
         order,
         image=installation.runtime_image,
         pull_policy=installation.image_pull_policy,
-        mounts=[workspace, *pods.credentials_mounts(secrets)],
+        mounts=[workspace, *pods.credentials_mounts(held)],
     )
 
 

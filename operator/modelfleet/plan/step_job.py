@@ -6,18 +6,14 @@ a gang that lost a rank must begin again as a whole. The next attempt is another
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from modelfleet.api import names, wire
-from modelfleet.api.training_job import DatasetInitializer, Step, TrainingJobSpec
-from modelfleet.plan import job_state, naming, placement, pods, queueing, rendezvous, source
+from modelfleet.api.training_job import Step, TrainingJobSpec
+from modelfleet.plan import initializer, naming, placement, pods, queueing, rendezvous, source
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
-WORKSPACE: Final = "/workspace"
-"""Scratch space of a step; the dataset and the source lie below it."""
-SOURCE_PATH: Final = f"{WORKSPACE}/source"
-DATASET_PATH: Final = f"{WORKSPACE}/dataset"
+SOURCE_PATH: Final = f"{initializer.WORKSPACE}/source"
 
 BY_POLICY: Final = "PodFailurePolicy"
 """Reason of the Failed condition of a Job that a rule of its podFailurePolicy failed."""
@@ -104,15 +100,15 @@ def _pod(
     installation: Installation,
 ) -> dict[str, Any]:
     pool = placement.pool_of(spec, step, installation)
-    dataset = spec.initializer.dataset if spec.initializer is not None and not step.depends_on else None
+    wanted = initializer.of(spec, step)
+    pulls = not step.depends_on
     output_secret = spec.output.secret_ref.name if spec.output.secret_ref else None
-    dataset_secret = dataset.secret_ref.name if dataset is not None and dataset.secret_ref else None
-    workspace = {"name": "workspace", "mountPath": WORKSPACE}
+    workspace = {"name": "workspace", "mountPath": initializer.WORKSPACE}
     mounts = [dict(pods.TMP_MOUNT), workspace, *pods.credentials_mounts([output_secret])]
     volumes = [
         dict(pods.TMP_VOLUME),
         {"name": "workspace", "emptyDir": {}},
-        *pods.credentials_volumes([output_secret, dataset_secret, source.secret(spec)]),
+        *pods.credentials_volumes([output_secret, *initializer.secrets(wanted), *source.secrets(spec, pulls=pulls)]),
     ]
     if step.trainer is not None:
         # Data loaders and NCCL hand tensors over in shared memory; a container's own /dev/shm has 64 MiB.
@@ -142,7 +138,8 @@ def _pod(
         output_uri=output_uri(obj, spec, step.name, attempt),
         credentials_path=pods.credentials_path(output_secret),
         inputs=dict(inputs),
-        dataset_path=DATASET_PATH if dataset is not None else None,
+        dataset_path=initializer.DATASET_PATH if wanted.dataset is not None else None,
+        model_path=initializer.MODEL_PATH if wanted.model is not None else None,
         checkpoint=checkpoint,
     )
     pod: dict[str, Any] = {
@@ -152,11 +149,9 @@ def _pod(
         "volumes": volumes,
         **placement.fields(spec, pool),
     }
-    commit, first = source.revision(obj), []
+    commit, first = source.revision(obj), initializer.containers(wanted, workspace, installation)
     if spec.source is not None and commit is not None:
-        first.append(source.checkout(spec.source.git, commit, SOURCE_PATH, workspace, installation))
-    if dataset is not None:
-        first.append(_fetch(dataset, dataset_secret, workspace, installation))
+        first.insert(0, source.checkout(spec.source, commit, SOURCE_PATH, workspace, installation, pulls=pulls))
     if first:
         pod["initContainers"] = first
     if rendezvous.is_needed(step):
@@ -215,28 +210,3 @@ def _environment(
     if step.trainer is not None:
         variables += rendezvous.variables(step.trainer, obj["metadata"]["name"], step.name, attempt)
     return variables
-
-
-def _fetch(
-    dataset: DatasetInitializer, secret: str | None, workspace: Mapping[str, Any], installation: Installation
-) -> dict[str, Any]:
-    file_name = urlsplit(dataset.storage_uri).path.rstrip("/").rpartition("/")[2] or "dataset"
-    order = wire.FetchOrder(
-        files=[
-            wire.FetchItem(
-                name="dataset",
-                uri=dataset.storage_uri,
-                sha256=dataset.digest.removeprefix("sha256:"),
-                credentials_path=pods.credentials_path(secret),
-                path=f"{DATASET_PATH}/{file_name}",
-            )
-        ]
-    )
-    return pods.runtime_container(
-        job_state.FETCH,
-        "fetch",
-        order,
-        image=installation.runtime_image,
-        pull_policy=installation.image_pull_policy,
-        mounts=[workspace, *pods.credentials_mounts([secret])],
-    )

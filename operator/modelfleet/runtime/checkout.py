@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from modelfleet.api.wire import CheckoutOrder, FetchReport
-from modelfleet.runtime import git_source
+from modelfleet.runtime import dvc_pull, git_source
 from modelfleet.runtime.report import Exit, RefusedError, leave, read_order
 
 logger = logging.getLogger(__name__)
@@ -31,4 +31,6 @@ def check_out(order: CheckoutOrder) -> None:
         git_source.check_out(repo, order.commit, remote)
     if not (folder / order.path).is_dir():
         raise RefusedError("Invalid", f"source.git.path: commit {order.commit[:12]} has no folder {order.path}")
+    if order.pull is not None:
+        dvc_pull.pull(folder, folder / order.path, order.pull)
     logger.info("%s: commit %s", folder, order.commit)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from modelfleet.api.wire import REPORT_LIMIT, DataDigest, ResolveReport
-from modelfleet.runtime.report import MESSAGE_LIMIT, encode
+from modelfleet.runtime.report import MESSAGE_LIMIT, RefusedError, encode
 
 PARAMS_LIMIT: Final = 128
 """Of ModelVersion's ``lineage.dvc.params``."""
@@ -31,6 +31,19 @@ class _WithoutAliases(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not read")
         return super().compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class Out:
+    """A file or folder under DVC's control."""
+
+    path: str
+    """Below the project's folder."""
+    md5: str
+    """Of the file, or of a folder's listing (then it ends in .dir)."""
+    size: int | None
+    legacy: bool
+    """Whether DVC 2 wrote it."""
 
 
 @dataclass
@@ -53,9 +66,22 @@ def recorded(files: Mapping[str, bytes]) -> Recorded:
     unread: list[str] = []
     documents = {name: _yaml(name, content, unread) for name, content in sorted(files.items())}
     params = dict(_flat("", documents.get("params.yaml") or {}))
-    outs = {each.path: each for each in _outs(documents)}
+    found = {each.path: each for each in _outs(documents)}
+    data = [
+        DataDigest(path=path[:_VALUE_LENGTH], digest=f"md5:{found[path].md5}", size_bytes=found[path].size)
+        for path in sorted(found)
+    ]
     told = f"not read, as no valid YAML mapping: {', '.join(unread[:3])}" if unread else ""
-    return Recorded(params, [outs[path] for path in sorted(outs)], told)
+    return Recorded(params, data, told)
+
+
+def outs(files: Mapping[str, bytes]) -> list[Out]:
+    """The outputs that these files name; RefusedError(Invalid) where one of them cannot be read."""
+    unread: list[str] = []
+    documents = {name: _yaml(name, content, unread) for name, content in sorted(files.items())}
+    if unread:
+        raise RefusedError("Invalid", f"{unread[0]} is no YAML mapping that can be read")
+    return list(_outs(documents))
 
 
 def within_limit(report: ResolveReport) -> ResolveReport:
@@ -105,7 +131,7 @@ def _flat(prefix: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
         yield prefix, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _outs(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[DataDigest]:
+def _outs(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Out]:
     """The outputs of all stages, and of all files added with ``dvc add``; paths below the project's folder."""
     for name, document in documents.items():
         if name.endswith(".dvc"):
@@ -118,17 +144,13 @@ def _outs(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[DataDigest]:
         yield from _items(place, lock.get("outs") if isinstance(lock, dict) else None)
 
 
-def _items(place: str, outs: Any) -> Iterator[DataDigest]:
-    for out in outs if isinstance(outs, list) else ():
+def _items(place: str, items: Any) -> Iterator[Out]:
+    for out in items if isinstance(items, list) else ():
         if not isinstance(out, dict):
             continue
         path, digest, size = out.get("path"), str(out.get("md5", "")), out.get("size")
         if isinstance(path, str) and len(digest.removesuffix(".dir")) == _MD5:
-            yield DataDigest(
-                path=_joined(place, path)[:_VALUE_LENGTH],
-                digest=f"md5:{digest}",
-                size_bytes=size if isinstance(size, int) else None,
-            )
+            yield Out(_joined(place, path), digest, size if isinstance(size, int) else None, "hash" not in out)
 
 
 def _joined(place: str, path: Any) -> str:

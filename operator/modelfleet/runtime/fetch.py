@@ -4,6 +4,7 @@ A download goes to ``<path>.part`` and is resumed there after an interruption: w
 is asked for. The finished file is synced and renamed, so ``path`` never holds bytes that were not verified.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from modelfleet.api.wire import FetchItem, FetchOrder, FetchReport, StoredFile
+from modelfleet.api.wire import FetchFolder, FetchItem, FetchOrder, FetchReport, StoredFile
 from modelfleet.runtime import store
 from modelfleet.runtime.report import Exit, RefusedError, leave, read_order
 
@@ -27,9 +28,13 @@ def main() -> int:
     """Carry out the FetchOrder; on failure the report names the first file that could not be had."""
     name = "order"
     try:
-        for item in read_order(FetchOrder).files:
+        order = read_order(FetchOrder)
+        for item in order.files:
             name = item.name
             fetch(item)
+        for folder in order.folders or ():
+            name = folder.name
+            fetch_folder(folder)
     except RefusedError as refusal:
         logger.error("%s: %s: %s", name, refusal.reason, refusal.message)
         leave(FetchReport(file=name, reason=refusal.reason, message=refusal.message))
@@ -55,6 +60,34 @@ def fetch(item: FetchItem) -> Path:
     _sync_folder(path.parent)
     logger.info("%s: verified, %d bytes, sha256 %s", path, path.stat().st_size, item.sha256)
     return path
+
+
+def fetch_folder(wanted: FetchFolder) -> list[Path]:
+    """Bring a file, or all files of a folder, as they lie in the store; those that are there already are replaced.
+
+    Raises RefusedError: Unreachable, Unauthorized, NoSpace, Invalid.
+    """
+    found = store.patiently(lambda: store.find(wanted.uri, wanted.credentials_path))
+    root, paths = Path(wanted.path), []
+    for relative, uri in found.items():
+        path = root / relative
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise RefusedError("Invalid", f"{store.redact(uri)} would lie outside of {root}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        store.patiently(functools.partial(_copy, uri, wanted.credentials_path, part))
+        part.rename(path)
+        logger.info("%s: %d bytes, sha256 %s", path, path.stat().st_size, sha256_of(path))
+        paths.append(path)
+    return paths
+
+
+def _copy(uri: str, credentials_path: str | None, part: Path) -> None:
+    with part.open("wb") as file, store.reading(uri, credentials_path) as stream:
+        for block in stream.blocks:
+            _write(file, block)
+        if stream.size is not None and file.tell() < stream.size:
+            raise RefusedError("Unreachable", f"{store.redact(uri)}: the connection was cut", transient=True)
 
 
 def sha256_of(path: Path) -> str:

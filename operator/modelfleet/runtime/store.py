@@ -82,6 +82,21 @@ def reading(uri: str, credentials_path: str | None, *, offset: int = 0, limit: i
             yield Stream(offset, size, _ranges(filesystem, path, offset, _least(size, limit)))
 
 
+def find(uri: str, credentials_path: str | None) -> dict[str, str]:
+    """The files at a URI by their path below it: of a file, itself; RefusedError as in ``reading``, also for none."""
+    filesystem, path, access = _open(uri, credentials_path)
+    protocol = _protocol(uri)
+    if protocol in ("http", "https"):
+        return {urlsplit(uri).path.rstrip("/").rpartition("/")[2] or "file": uri}
+    with _sorted_errors(uri, access):
+        names = sorted(filesystem.find(path))
+    root = path.rstrip("/")
+    found = {name.removeprefix(root).lstrip("/") or name.rpartition("/")[2]: f"{protocol}://{name}" for name in names}
+    if not found:
+        raise RefusedError("Unreachable", f"{redact(uri)}: not found in the store")
+    return found
+
+
 def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
     """Write a file's content to the store, trying again a few times; RefusedError as in ``reading``."""
 

@@ -122,6 +122,12 @@ class Step:
             raise StepError(f"{self.order.dataset_path} holds {len(found)} files, one dataset file is expected")
         return found[0]
 
+    def model(self) -> Path:
+        """The folder with the model to begin with; StepError when the job has no ``initializer.model`` for it."""
+        if self.order.model_path is None:
+            raise StepError("this step has no model: only steps without dependsOn get initializer.model")
+        return Path(self.order.model_path)
+
     def inputs(self, name: str) -> Inputs:
         """The results of an earlier step, by digest; StepError when this step does not depend on it."""
         given = self.order.inputs.get(name)
