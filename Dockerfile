@@ -2,7 +2,8 @@
 #
 # Dependencies and sources are layers apart: an edit of the sources rebuilds in seconds. All three run as 65532:65532
 # with a read-only root; what they write goes to /tmp and to the volumes of their pod. Each dependency layer brings pip
-# along for itself and drops it again.
+# along for itself and drops it again. Locks are copied, not mounted: buildah takes a cached layer for good though a
+# mounted file changed.
 #
 # The secrets `apt` and `pip` (the host's settings: mirrors, proxies) and `ca` (its certificate authorities) are
 # optional and leave no trace in a layer; `python -m e2e.cluster.images build` passes them.
@@ -25,12 +26,12 @@ ENV HOME=/tmp \
 WORKDIR /tmp
 
 FROM python AS operator-dependencies
-RUN --mount=type=bind,source=requirements/operator.txt,target=/requirements.txt \
-    --mount=type=secret,id=pip,target=/etc/pip.conf \
+COPY requirements/operator.txt /opt/venv/requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install \
-       --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt \
+       --no-cache-dir --only-binary :all: --require-hashes --requirement /opt/venv/requirements.txt \
     && rm -rf /tmp/pip
 
 # OpenSSH's client brings a training job's source from ssh:// repositories.
@@ -39,22 +40,22 @@ RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99host \
     apt-get update \
     && apt-get install --yes --no-install-recommends openssh-client \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* /usr/share/doc/* /usr/share/man/*
-RUN --mount=type=bind,source=requirements/runtime.txt,target=/requirements.txt \
-    --mount=type=secret,id=pip,target=/etc/pip.conf \
+COPY requirements/runtime.txt /opt/venv/requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install \
-       --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt \
+       --no-cache-dir --only-binary :all: --require-hashes --requirement /opt/venv/requirements.txt \
     && rm -rf /tmp/pip
 
 # PyTorch with its CUDA libraries: one image for CPU and GPU nodes, at the price of its size.
 FROM runtime-dependencies AS train-dependencies
-RUN --mount=type=bind,source=requirements/train.txt,target=/requirements.txt \
-    --mount=type=secret,id=pip,target=/etc/pip.conf \
+COPY requirements/train.txt /opt/venv/requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install \
-       --no-cache-dir --only-binary :all: --require-hashes --requirement /requirements.txt \
+       --no-cache-dir --only-binary :all: --require-hashes --requirement /opt/venv/requirements.txt \
     && rm -rf /tmp/pip
 
 FROM operator-dependencies AS operator
