@@ -182,6 +182,7 @@ def test_the_stages_are_what_kwok_reads() -> None:
     assert [stage["metadata"]["name"] for stage in stages] == [
         "node-initialize",
         "pod-ready",
+        "pod-ready-again",
         "pod-refuses",
         "pod-complete",
         "pod-delete",
