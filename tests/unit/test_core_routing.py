@@ -120,3 +120,18 @@ def test_a_node_wakes_the_deployments_whose_pools_it_is_or_was_in() -> None:
     assert routing.keys(view, None, node(pool="cuda")) == wanted
     assert routing.keys(view, node(pool="cuda"), None) == wanted
     assert routing.keys(view, node(pool="other"), node(pool="other", ready="False")) == set()
+
+
+def test_a_route_wakes_its_owner_and_a_changed_one_all_who_route_that_way() -> None:
+    view = View()
+    by = {"istio": "Istio", "gateway": "GatewayAPI", "none": "None"}
+    for name, provider in by.items():
+        view.observe(made("EdgeDeployment", name, {"traffic": {"provider": provider}}))
+    view.observe(made("EdgeDeployment", "untold", {}))
+    ours = made("VirtualService", "x", {"hosts": ["a"]}, labels={names.EDGE_DEPLOYMENT_LABEL: "untold"})
+    theirs = made("HTTPRoute", "y", {"hostnames": ["a"]})
+    assert routing.keys(view, None, ours) == {Key("EdgeDeployment", "n", each) for each in ("istio", "untold")}
+    assert routing.keys(view, ours, {**ours, "status": {}}) == {Key("EdgeDeployment", "n", "untold")}
+    assert routing.keys(view, theirs, None) == {Key("EdgeDeployment", "n", "gateway")}
+    assert routing.keys(view, theirs, {**theirs, "status": {"parents": []}}) == set()
+    assert routing.routed(view) == {Key("EdgeDeployment", "n", each) for each in ("istio", "gateway")}

@@ -129,3 +129,17 @@ def test_deleted_at_some_point_it_is_gone_whatever_the_order(order: list[int], d
         elif version < deletion:
             view.observe(job(version=version))
     assert view.get("Job", "n", "a") is None
+
+
+def test_a_routing_kind_is_held_as_long_as_it_is_served() -> None:
+    view = View()
+    service = job(uid="vs", **{names.EDGE_DEPLOYMENT_LABEL: "line"}) | {"kind": "VirtualService"}
+    view.hold(["VirtualService"])
+    view.observe(service)
+    assert view.labelled("VirtualService", "n", names.EDGE_DEPLOYMENT_LABEL, "line")
+    view.hold([])
+    assert view.routing_kinds == frozenset()
+    assert view.list("VirtualService") == []
+    assert view.labelled("VirtualService", "n", names.EDGE_DEPLOYMENT_LABEL, "line") == []
+    view.hold(["VirtualService"])
+    assert view.observe(service), "installed again, it counts again"
