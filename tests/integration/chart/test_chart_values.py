@@ -22,7 +22,14 @@ EVERYTHING_ON: dict[str, Any] = {
         "podAnnotations": {"plant.example/note": "yes"},
     },
     "imagePullSecrets": ["registry"],
-    "nodePools": {"cuda": {"nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}},
+    "nodePools": {
+        "cuda": {
+            "nodeSelector": {"gpu": "true"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "backend": "nccl",
+            "env": {"NCCL_SOCKET_IFNAME": "eth0"},
+        }
+    },
     "verification": {
         "everyHours": 24,
         "signatures": {
@@ -111,6 +118,7 @@ def test_the_operator_reads_its_configuration(chart_helm: Helm, everything_on: s
         everything_on, "--set", "operator.workers=9,operator.lease.durationSeconds=30,operator.auditSeconds=60"
     )
     assert full.node_pools["cuda"].node_selector == {"gpu": "true"}
+    assert (full.node_pools["cuda"].backend, full.node_pools["cuda"].env) == ("nccl", {"NCCL_SOCKET_IFNAME": "eth0"})
     assert full.node_pools["cuda"].tolerations == [{"key": "gpu", "operator": "Exists"}]
     assert full.installation().prometheus_addresses == tuple(EVERYTHING_ON["analysis"]["prometheusAddresses"])
     assert (full.workers, full.lease.duration_seconds, full.audit_seconds) == (9, 30, 60)
@@ -174,6 +182,7 @@ def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None
         ("operator.resyncSeconds=1", "/operator/resyncSeconds"),
         ("crds.install=perhaps", "/crds/install"),
         ("nodePools.CUDA.nodeSelector.a=b", "CUDA"),
+        ("nodePools.cuda.backend=mpi", "backend"),
         ("channels[0].branch=main,channels[0].channel=prod", "channel"),
         ("nodePools.cuda.selector.a=b", "'selector' not allowed"),
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
