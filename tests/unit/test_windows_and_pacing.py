@@ -193,6 +193,10 @@ def test_what_is_ready_when_the_window_closes_is_switched_when_it_opens_again() 
     ready = [name for name in world.nodes if assigned(world, name).next]
     assert (len(ready), len(world.kind("Pod"))) == (3, 13), "made ready, and not switched"
     assert world.condition("Ready")["reason"] == "OutsideMaintenanceWindow"
+    world.edit(paused=True)
+    world.run()
+    assert all(assigned(world, name).next for name in ready), "nor while it is paused"
+    world.edit(paused=False)
     world.now = utc("2026-11-23T00:00:00")
     world.step()
     world.play()

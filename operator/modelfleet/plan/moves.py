@@ -67,9 +67,9 @@ def plan(
         return _settled(spec, aim, members, find, now)
     _mark_hurt(members, aim, find)
     progress = waves.progress(members, spec.strategy, _standing(before, aim, now))
-    if spec.paused or aim.orders.paused:
-        return Moves(progress=progress, look_again=progress.soaks_until)
     allowed = _Gates(spec, members, now)
+    if spec.paused or aim.orders.paused:
+        return Moves(progress=progress, closed=allowed.closed, look_again=progress.soaks_until)
     following = progress.next if aim.problem is None and not held else ()
     chosen = allowed.choose(following)
     wave = {member.name: member.wanted for member in chosen if member.wanted}
