@@ -51,7 +51,7 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("ModelVersion", {"spec.verification.tolerance": "0.1"}),
     ("TrainingJob", {"spec.suspend": True}),
     ("TrainingJob", {"spec.ttlSecondsAfterFinished": REMOVED}),
-    ("TrainingJob", {"spec.ttlSecondsAfterFinished": 0}),
+    ("TrainingJob", {"spec.ttlSecondsAfterFinished": 3600}),
     (
         "EdgeDeployment",
         {
@@ -115,8 +115,8 @@ def test_a_refusal_names_the_field_and_the_remedy(dry_run: Kubectl, refusal: con
         ("ModelVersion", "spec.artifacts.0.md5", "d41d8cd9"),
         ("TrainingJob", "spec.checkpoint.retain", 3),
         ("TrainingJob", "spec.source.git.branch", "main"),
-        ("EdgeDeployment", "spec.canary", {}),
-        ("EdgeDeployment", "spec.strategy.startsPerMinute", 60),
+        ("EdgeDeployment", "spec.canary.baseline", {}),
+        ("EdgeDeployment", "spec.strategy.maxSurge", 60),
     ],
 )
 def test_an_unknown_field_is_refused_by_name(dry_run: Kubectl, of: str, field: str, value: object) -> None:
