@@ -31,6 +31,7 @@ _OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-
 _ORDER = ("e2e", "unit", "integration")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order by folder, and mark by folder; what shares a control plane stays on one worker."""
 
