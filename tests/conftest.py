@@ -42,7 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if folders(item)[0] != "unit":
             item.add_marker(folders(item)[0])
-            item.add_marker(pytest.mark.xdist_group("/".join(folders(item))))
+            # Those that lie in no package of their own use the cluster of the e2e tests.
+            shared = len(folders(item)) == 1
+            item.add_marker(pytest.mark.xdist_group("e2e" if shared else "/".join(folders(item))))
 
 
 @pytest.fixture(scope="session")
