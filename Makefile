@@ -43,7 +43,7 @@ demo: venv  ## the main job end to end: from a training commit to a gateway that
 	@$(PYTHON) -m e2e.demo --name $(NAME) --gateways $(GATEWAYS)
 
 test: venv  ## all tests: unit, integration (real API server), e2e (real pods)
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15 $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses 2 --no-loadscope-reorder --durations 15 $(ARGS)
 
 lint: venv  ## format check, lint, types, layers, generated files
 	@$(VENV)/bin/ruff format --check --quiet .

@@ -11,9 +11,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from e2e import install
 from e2e.cluster import choice as clusters
@@ -31,20 +33,38 @@ _OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-
 _ORDER = ("e2e", "unit", "integration")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def folders(path: str) -> list[str]:
+    """The folders below ``tests`` of a test's file."""
+    return path.split("/")[1:-1]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order by folder, and mark by folder; what shares a control plane stays on one worker."""
+    """Order by folder, and mark by folder."""
 
-    def folders(item: pytest.Item) -> tuple[str, ...]:
-        return item.path.relative_to(Path(__file__).parent).parts[:-1]
+    def first(item: pytest.Item) -> str:
+        return folders(item.nodeid)[0]
 
-    items.sort(key=lambda item: _ORDER.index(folders(item)[0]))
+    items.sort(key=lambda item: _ORDER.index(first(item)))
     for item in items:
-        if folders(item)[0] != "unit":
-            item.add_marker(folders(item)[0])
-            # Those that lie in no package of their own use the cluster of the e2e tests.
-            shared = len(folders(item)) == 1
-            item.add_marker(pytest.mark.xdist_group("e2e" if shared else "/".join(folders(item))))
+        if first(item) != "unit":
+            item.add_marker(first(item))
+
+
+class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that share a cluster stay on one worker, in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if folders(path)[0] == "unit":
+            return path
+        # What lies in no package of its own uses the cluster of the e2e tests.
+        return "/".join(folders(path)) if len(folders(path)) > 1 else "e2e"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster:
+    """How several workers share the tests."""
+    return ByCluster(config, log)
 
 
 @pytest.fixture(scope="session")
