@@ -163,15 +163,12 @@ class Demo:
         self.progress.keep(f"{name}: Verified=True")
         self.tamper("1.0.2")
         self.deploy(name)
-        held = self.kubectl.wait_for(
+        back = self.kubectl.wait_for(
             "edgedeployment",
             "line-a",
-            lambda deployment: any(
-                failure["reason"] == "HashMismatch" for failure in deployment.get("status", {}).get("failures", [])
-            ),
+            lambda deployment: condition(deployment, "Stalled").get("reason") == "HashMismatch",
         )
-        failure = held["status"]["failures"][0]
-        self.progress.keep(f"line-a: {held['status']['phase']}; {failure['node']}: {failure['message']}")
+        self.progress.keep(f"line-a: {back['status']['phase']}: {condition(back, 'Stalled')['message']}")
         self.ask(serving)
         self.roll_back(serving)
 

@@ -135,7 +135,7 @@ def edge_deployment(namespace: str, model_version: str) -> RawObject:
 
 
 def model_version(files: Files, path: str, data: bytes, model: str, version: str) -> RawObject:
-    """A ModelVersion with one artifact of these bytes, whatever they are, put into the store."""
+    """A ModelVersion with one artifact of these bytes, put into the store; whether they are a model is not asked."""
     uri = files.uri(path)
     files.write(uri, data)
     artifact = {
@@ -143,7 +143,7 @@ def model_version(files: Files, path: str, data: bytes, model: str, version: str
         "uri": uri,
         "sha256": hashlib.sha256(data).hexdigest(),
         "sizeBytes": len(data),
-        "format": "other",
+        "format": "onnx",
         "precision": "fp32",
         "credentialsSecretRef": {"name": "store"},
     }
@@ -151,5 +151,10 @@ def model_version(files: Files, path: str, data: bytes, model: str, version: str
         "apiVersion": "modelfleet.dev/v1alpha1",
         "kind": "ModelVersion",
         "metadata": {"name": f"{model}-{version.replace('.', '-')}"},
-        "spec": {"model": model, "version": version, "artifacts": [artifact]},
+        "spec": {
+            "model": model,
+            "version": version,
+            "artifacts": [artifact],
+            "verification": {"inference": "None"},
+        },
     }

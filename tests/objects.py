@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from e2e.project import Files
+from tests import onnx
 
 RawObject = dict[str, Any]
 
@@ -13,16 +14,16 @@ API = "modelfleet.dev/v1alpha1"
 REPORT = "from modelfleet.runtime import train; train.step().finish(metrics={metrics})"
 """A step script that does nothing but report these metrics."""
 
-ARTIFACT = """
+ARTIFACT = f"""
 import pathlib
 from modelfleet.runtime import train
 step = train.step()
 path = pathlib.Path("/tmp/model.onnx")
-path.write_bytes(b"weights of " + step.order.version.encode())
-step.save_artifact("raw", path, format="other", precision="fp32")
-step.finish(metrics={"accuracy": 0.95})
+path.write_bytes({onnx.identity()!r})
+step.save_artifact("raw", path, format="onnx", precision="fp32")
+step.finish(metrics={{"accuracy": 0.95}})
 """
-"""A step script that writes an artifact and reports an accuracy."""
+"""A step script that writes an artifact, the smallest of models, and reports an accuracy."""
 
 
 def name_of(model: str, version: str) -> str:
@@ -44,6 +45,11 @@ def artifact(files: Files, path: str, data: bytes, name: str = "raw", **fields: 
         "credentialsSecretRef": {"name": "store"},
         **fields,
     }
+
+
+def model(files: Files, path: str, name: str, **fields: Any) -> RawObject:
+    """An artifact that the default serving image loads; ``name`` tells its bytes from those of others."""
+    return artifact(files, path, onnx.identity(producer=name), **{"format": "onnx", **fields})
 
 
 def model_version(artifacts: list[RawObject], model: str = "m", version: str = "1.0.0", **spec: Any) -> RawObject:

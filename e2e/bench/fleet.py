@@ -132,7 +132,11 @@ class Bench:
                 "message": "",
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             }
-            status = {"snapshotHash": f"sha256:{version[0] * 64}", "conditions": [verified]}
+            status = {
+                "snapshotHash": f"sha256:{version[0] * 64}",
+                "verification": {"attempt": 1, "settledAttempt": 1},
+                "conditions": [verified],
+            }
             self.kubectl(
                 "patch",
                 "modelversion",

@@ -55,17 +55,68 @@ def test_bytes_changed_after_their_verification_are_refused_on_the_device(
     refused = kubectl.wait_for(
         "edgedeployment", "line", lambda each: condition(each, "Stalled").get("reason") == "HashMismatch"
     )
-    assert refused["status"]["failures"][0]["reason"] == "HashMismatch"
-    assert "set spec.modelVersion back to m-1-0-0" in condition(refused, "Stalled")["message"]
+    status = refused["status"]
+    assert status["phase"] == "RolledBack"
+    assert "rolled back to m-1-0-0" in condition(refused, "Stalled")["message"]
     assert infer(kubectl, [1.0, 2.0, 3.0])[0] == "1.0.0", "stable goes on"
 
     files.write(second["uri"], whole)
+    retry = f"modelfleet.dev/retry={status['abortedRevision']}/{status['attempt']}"
+    assert retry in condition(refused, "Stalled")["message"], "the message says how to go on"
+    kubectl("annotate", "edgedeployment", "line", retry)
     kubectl.wait_for("edgedeployment", "line", lambda each: is_true(each, "Ready"), timeout=400)
     # Ready is said when the last pod of 1.0.0 is on its way out; kube-proxy hears of that a moment later.
     for _ in kubectl.readings("service", "line", timeout=30):
         if infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0":
             break
     assert infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0"
+
+
+def test_a_gateway_answers_with_the_old_version_until_the_new_one_is_ready_beside_it(
+    kubectl: Kubectl, files: Files, namespace: str
+) -> None:
+    gateway = objects.pool("lab", {"pool": "lab"})
+    register(kubectl, files, namespace, "1.0.0")
+    second = register(kubectl, files, namespace, "2.0.0")
+    kubectl.apply(objects.edge_deployment("m-1-0-0", [gateway]))
+    kubectl.wait_for("edgedeployment", "line", lambda each: is_true(each, "Ready"))
+    (old,) = serving(kubectl)
+
+    whole = files.read(second["uri"])
+    files.filesystem.rm_file(second["uri"])
+    kubectl("patch", "edgedeployment", "line", "--type=merge", "--patch", objects.merge_patch(modelVersion="m-2-0-0"))
+    kubectl.wait_for("edgedeployment", "line", lambda each: "Unreachable" in each["status"].get("message", ""))
+    assert answer_of(old) == "1.0.0", "the store does not give the new one"
+    beside = next(pod for pod in kubectl.list("pods", LINE) if pod["metadata"]["uid"] != old["metadata"]["uid"])
+
+    files.write(second["uri"], whole)
+    for _ in kubectl.readings("edgedeployment", "line", timeout=300):
+        there = serving(kubectl)
+        assert there, "one of the two is ready at any moment"
+        if [pod["metadata"]["uid"] for pod in there] == [beside["metadata"]["uid"]]:
+            break
+    kubectl.wait_for("edgedeployment", "line", lambda each: is_true(each, "Ready"))
+    (new,) = kubectl.list("pods", LINE)
+    assert new["metadata"]["uid"] == beside["metadata"]["uid"], "what was ready beside is what serves"
+    assert answer_of(new) == "2.0.0"
+
+
+LINE = "modelfleet.dev/edge-deployment=line"
+
+
+def serving(kubectl: Kubectl) -> list[RawObject]:
+    """The pods that are ready and not on their way out."""
+    pods = kubectl.list("pods", LINE)
+    return [each for each in pods if is_true(each, "Ready") and "deletionTimestamp" not in each["metadata"]]
+
+
+def answer_of(pod: RawObject) -> str:
+    """The version that a gateway's pod answers with; the host reaches it directly."""
+    request = {"inputs": [{"name": "x", "shape": [3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}]}
+    url = f"http://{pod['status']['podIP']}:8080/v2/models/m/infer"
+    asked = urllib.request.Request(url, json.dumps(request).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 (a fixed scheme)
+        return str(json.load(answer)["model_version"])
 
 
 def test_an_image_of_the_users_own_finds_the_model_of_any_format(

@@ -28,7 +28,7 @@ def reasons(kubectl: Kubectl) -> set[str]:
 def test_a_pool_that_cannot_be_served_is_told_and_holds_up_no_other(
     kubectl: Kubectl, files: Files, namespace: str
 ) -> None:
-    arm_only = objects.artifact(files, f"{namespace}/m.onnx", b"arm", platforms=["linux/arm64"])
+    arm_only = objects.model(files, f"{namespace}/m.onnx", "arm", platforms=["linux/arm64"])
     pools = [
         objects.pool("nowhere", {"pool": "no-such"}),
         objects.pool("other", {"pool": "x86", "type": "kwok"}),
@@ -54,8 +54,8 @@ def test_two_deployments_on_the_same_nodes_do_not_disturb_each_other(
     kubectl: Kubectl, files: Files, namespace: str
 ) -> None:
     kubectl.apply(
-        objects.model_version([objects.artifact(files, f"{namespace}/a.onnx", b"a")], model="a"),
-        objects.model_version([objects.artifact(files, f"{namespace}/b.onnx", b"b")], model="b"),
+        objects.model_version([objects.model(files, f"{namespace}/a.onnx", "a")], model="a"),
+        objects.model_version([objects.model(files, f"{namespace}/b.onnx", "b")], model="b"),
     )
     selector = {"pool": "arm-edge", "site": "plant-a", "type": "kwok"}
     for model in ("a", "b"):

@@ -96,8 +96,8 @@ def test_a_rollout_costs_at_most_two_writes_a_gateway_and_then_none(
 ) -> None:
     await_swept(kubectl)  # what other tests left is not this rollout's to pay for
     kubectl.apply(
-        objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]),
-        objects.model_version([objects.artifact(files, f"{namespace}/2", b"two")], version="2.0.0"),
+        objects.model_version([objects.model(files, f"{namespace}/1", "one")]),
+        objects.model_version([objects.model(files, f"{namespace}/2", "two")], version="2.0.0"),
     )
     for name in ("m-1-0-0", "m-2-0-0"):
         kubectl.wait_for("modelversion", name, lambda version: is_true(version, "Ready"))
@@ -141,7 +141,7 @@ def test_deleted_while_the_operator_is_down_nothing_runs_on_and_labels_are_swept
     kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str
 ) -> None:
     kubectl.apply(
-        objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]),
+        objects.model_version([objects.model(files, f"{namespace}/1", "one")]),
         objects.edge_deployment("m-1-0-0", three_pools(site="plant-a")),
     )
     deployed = kubectl.wait_for("edgedeployment", "line", lambda observed: is_true(observed, "Ready"), timeout=300)
@@ -172,5 +172,5 @@ def test_one_of_two_replicas_leads_and_the_other_takes_over(
     operator_pods.wait_for(
         "lease", lease["metadata"]["name"], lambda held: held["spec"].get("holderIdentity") not in ("", None, leader)
     )
-    kubectl.apply(objects.model_version([objects.artifact(files, f"{namespace}/1", b"one")]))
+    kubectl.apply(objects.model_version([objects.model(files, f"{namespace}/1", "one")]))
     kubectl.wait_for("modelversion", "m-1-0-0", lambda version: is_true(version, "Ready"))
