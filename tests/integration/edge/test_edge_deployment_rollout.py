@@ -283,7 +283,8 @@ def test_a_mismatch_on_the_device_is_named_and_going_back_heals_it(line: Line, b
         "type": "Stalled",
         "status": "True",
         "reason": "HashMismatch",
-        "message": f"1 failed, no more are moved; fix the cause, or set spec.modelVersion back to m-1-0-0. {name} "
+        "message": "1 failed, no more are moved; fix the cause and annotate "
+        f"modelfleet.dev/retry={status['candidate']['revision']}/1, or set spec.modelVersion back to m-1-0-0. {name} "
         "(HashMismatch): int8: the store has other bytes",
         "observedGeneration": 2,
         "lastTransitionTime": "",
