@@ -1,11 +1,13 @@
 # One obvious command for each thing; `make help` lists them.
 #
 # NAME chooses the cluster, so that several can live side by side: make demo NAME=mine
+# WORKERS=2 runs the tests of different clusters side by side: quicker on a machine with four cores or more.
 # Everything is cached under ~/.cache/modelfleet; `make clean` takes a cluster down and removes all it made.
 
 NAME ?= modelfleet
 GATEWAYS ?= 200
 PYTHON3 ?= python3
+WORKERS ?= 0
 CACHE := $(HOME)/.cache/modelfleet
 
 LOCK := $(shell sha256sum requirements/dev.txt | cut -c1-12)
@@ -43,7 +45,7 @@ demo: venv  ## the main job end to end: from a training commit to a gateway that
 	@$(PYTHON) -m e2e.demo --name $(NAME) --gateways $(GATEWAYS)
 
 test: venv  ## all tests: unit, integration (real API server), e2e (real pods)
-	@$(PYTHON) -m pytest --numprocesses 2 --no-loadscope-reorder --durations 15 $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses $(WORKERS) --durations 15 $(ARGS)
 
 lint: venv  ## format check, lint, types, layers, generated files
 	@$(VENV)/bin/ruff format --check --quiet .

@@ -1,9 +1,8 @@
 """What the tests run on: nothing, a cluster for the chart alone, or the local cluster with the operator in it.
 
-Two workers share them, as most tests wait for something: one takes the e2e tests, which need the real node, the other
-the unit tests, so that the cheap ones speak first, and then folder by folder the integration tests. A cluster that
-the run made is taken down with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker
-when working on a test.
+Unit tests first, then integration, then e2e, so that the cheap ones speak first; several workers (``make test
+WORKERS=2``) share them out by cluster. A cluster that the run made is taken down with it;
+``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
 """
 
 import os
@@ -30,7 +29,7 @@ settings.register_profile("modelfleet", deadline=None)
 settings.load_profile("modelfleet")
 _OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-(\d+)")
 """Names of clusters that belong to a test run: what it is for, and the run's process id."""
-_ORDER = ("e2e", "unit", "integration")
+_ORDER = ("unit", "integration", "e2e")
 
 
 def folders(path: str) -> list[str]:
