@@ -30,6 +30,7 @@ from modelfleet.plan.installation import Installation
 from modelfleet.reconcile import training_job as training
 from modelfleet.reconcile.context import Context, Key
 from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.measurements import Measurements
 from tests.integration.training.conftest import Bench, artifact, report, step, training_job
 from tests.objects import RawObject
 from tests.plane import Plane
@@ -42,6 +43,14 @@ FLOW = training_job(
     step("train", "prepare", trainer={"image": "registry.example/train:1", "numNodes": 2}),
     gate=[{"metric": "accuracy", "comparison": ">=", "value": "0.9"}],
 )
+
+
+async def _nothing_is_measured(address: str, query: str) -> float | None:
+    raise AssertionError("a training asks no metrics server")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
@@ -99,7 +108,8 @@ class Memory:
         executor = self.executor = self.executor or Executor(cluster, self.view, time.monotonic, lambda *_: None)
         # Connections live as long as an event loop, the memory longer.
         executor._cluster = cluster
-        context = Context(self.view, cluster, INSTALLATION, lambda: datetime.now(UTC))
+        measurements = Measurements(_nothing_is_measured, lambda _: None, _now, lambda _: None)
+        context = Context(self.view, cluster, INSTALLATION, measurements, _now)
         key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
         try:
             for kind in VIEWED_KINDS:
