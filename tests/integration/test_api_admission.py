@@ -58,6 +58,7 @@ FREE: tuple[tuple[str, Mapping[str, Any]], ...] = (
             "spec.modelVersion": "defect-detector-1-3-0",
             "spec.paused": True,
             "spec.pools.1": REMOVED,
+            "spec.canary": REMOVED,
             "spec.traffic": REMOVED,
         },
     ),
