@@ -14,7 +14,8 @@ from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.view import View
 from modelfleet.plan.outcome import Outcome, RawObject
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.key import Key
 from modelfleet.settings import LeaseSetting
 
 QUICK = LeaseSetting(duration_seconds=3.0, renew_deadline_seconds=2.0, retry_period_seconds=0.5)

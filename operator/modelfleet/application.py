@@ -27,9 +27,10 @@ from modelfleet.handlers.watch import WatchThread
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.probes import ProbeServer
 from modelfleet.reconcile import routing, sweep
-from modelfleet.reconcile.context import Context, Key, Reconcile
+from modelfleet.reconcile.context import Context, Reconcile
 from modelfleet.reconcile.controller import Controller
 from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.queue import Queue

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.queue import Queue
 from modelfleet.reconcile.schedule import Pace, Schedule
 

@@ -6,7 +6,7 @@ from typing import Any
 from modelfleet.api import names
 from modelfleet.cluster.view import View
 from modelfleet.reconcile import routing
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 
 _uids = iter(range(10**6))
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.schedule import HURRY_FLOOR, SHORTEST_REQUEUE, Pace, Schedule
 
 PACE = Pace(window=0.2, first_backoff=1.0, longest_backoff=300.0, resync=720.0)

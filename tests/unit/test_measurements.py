@@ -11,7 +11,7 @@ from modelfleet.cluster.prometheus import PrometheusError
 from modelfleet.plan import conditions
 from modelfleet.plan.analysis import Question, Run
 from modelfleet.reconcile import measurements
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

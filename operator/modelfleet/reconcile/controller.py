@@ -9,8 +9,9 @@ from typing import Final
 from modelfleet.cluster.errors import ApiError, ClusterError, NotLeaderError
 from modelfleet.plan import conditions
 from modelfleet.plan.outcome import Note, Outcome, RawObject
-from modelfleet.reconcile.context import Context, Key, Reconcile
+from modelfleet.reconcile.context import Context, Reconcile
 from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.schedule import Schedule
 

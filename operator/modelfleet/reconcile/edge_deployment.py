@@ -17,7 +17,8 @@ from modelfleet.plan.analysis import Measurement
 from modelfleet.plan.edge_deployment import Observed
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.serving_pod import Trouble
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.key import Key
 
 ASKED_AT_ONCE: Final = 3
 """Most objects whose Events are read in one reconcile: samples are enough for a message."""

@@ -10,7 +10,8 @@ from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.plan import aliases, attempts, job_state, model_version, verification
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.reconcile import jobs
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.key import Key
 
 
 async def reconcile(key: Key, context: Context) -> Outcome | None:

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.schedule import Pace, Schedule
 
 Process = Callable[[Key, Schedule], Awaitable[None]]

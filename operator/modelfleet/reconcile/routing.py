@@ -12,7 +12,7 @@ from modelfleet.api import names
 from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.outcome import RawObject
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 
 _OWNERS: Final = (
     (names.EDGE_DEPLOYMENT_LABEL, "EdgeDeployment"),

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelfleet.reconcile.context import Key
+from modelfleet.reconcile.key import Key
 
 SHORTEST_REQUEUE: Final = 1.0
 """Seconds; whatever a plan asks for, a key does not spin."""

@@ -7,7 +7,8 @@ from modelfleet.plan import gate, job_state, placement, progress, queueing, sour
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training_status import FINISHED
 from modelfleet.reconcile import jobs
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.key import Key
 
 
 async def reconcile(key: Key, context: Context) -> Outcome | None:

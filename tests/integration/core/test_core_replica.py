@@ -12,7 +12,8 @@ from modelfleet.api import names
 from modelfleet.cluster.errors import NotLeaderError
 from modelfleet.plan import conditions, naming
 from modelfleet.plan.outcome import Outcome, RawObject
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.key import Key
 from tests.plane import Plane
 from tests.replicas import Hands, Replica, deployment, one_service, service, settled, until
 

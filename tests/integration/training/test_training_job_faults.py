@@ -28,8 +28,9 @@ from modelfleet.cluster.kinds import VIEWED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
 from modelfleet.reconcile import training_job as training
-from modelfleet.reconcile.context import Context, Key
+from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from tests.integration.training.conftest import Bench, artifact, report, step, training_job
 from tests.objects import RawObject
