@@ -1,7 +1,7 @@
 """What the tests run on: nothing, a cluster for the chart alone, or the local cluster with the operator in it.
 
 Unit tests first, then integration, then e2e, so that the cheap ones speak first; several workers (``make test
-WORKERS=2``) share them out by cluster. A cluster that the run made is taken down with it;
+WORKERS=2``) share them out by cluster, the longest first. A cluster that the run made is taken down with it;
 ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
 """
 
@@ -37,32 +37,36 @@ def folders(path: str) -> list[str]:
     return path.split("/")[1:-1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order by folder, and mark by folder."""
 
     def first(item: pytest.Item) -> str:
         return folders(item.nodeid)[0]
 
-    items.sort(key=lambda item: _ORDER.index(first(item)))
+    items.sort(key=lambda item: _ORDER.index(first(item)), reverse=hasattr(config, "workerinput"))
     for item in items:
         if first(item) != "unit":
             item.add_marker(first(item))
 
 
 class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests that share a cluster stay on one worker, in their order."""
+    """Tests that share a cluster stay on one worker, in their order; what takes longest begins first."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         if folders(path)[0] == "unit":
             return path
-        # What lies in no package of its own uses the cluster of the e2e tests.
-        return "/".join(folders(path)) if len(folders(path)) > 1 else "e2e"
+        if len(folders(path)) > 1:
+            return "/".join(folders(path))
+        # What lies in no package of its own uses the local cluster. Traffic takes as long as all else there: it has one
+        # of its own, unless one worker comes to do both.
+        return "traffic" if Path(path).stem.startswith("test_traffic") else "local"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster:
     """How several workers share the tests."""
+    config.option.loadscopereorder = False
     return ByCluster(config, log)
 
 
