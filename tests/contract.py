@@ -142,6 +142,7 @@ def training_job() -> Document:
                 },
                 {"name": "train", "dependsOn": [{"name": "preprocess", "status": "Complete"}], "trainer": _trainer()},
                 {"name": "evaluate", "dependsOn": [{"name": "train"}], "image": "registry.example/vision/train:1"},
+                {"name": "watch", "dependsOn": [{"name": "train", "status": "Ready"}], "image": "registry.example/w:1"},
             ],
             "nodePool": "cuda",
             "nodeSelector": {"kubernetes.io/arch": "amd64"},

@@ -46,6 +46,11 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.steps.2.name": "train"}, "spec.steps[2]"),
     Refusal("TrainingJob", {"spec.steps.0.name": "a-name-too-long-x"}, "spec.steps[0].name"),
     Refusal("TrainingJob", {"spec.steps.1.dependsOn.0.status": "Running"}, "spec.steps[1].dependsOn[0].status"),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.1.dependsOn": [{"name": "preprocess"}, {"name": "preprocess", "status": "Ready"}]},
+        "spec.steps[1].dependsOn[1]",
+    ),
     Refusal("TrainingJob", {"spec.steps.1.trainer.numNodes": 65}, "spec.steps[1].trainer.numNodes"),
     Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "mpi"}, "spec.steps[1].trainer.framework"),
     Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),

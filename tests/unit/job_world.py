@@ -198,6 +198,16 @@ class World:
             if node and ("Node", node) not in self.objects:
                 self.node(node, ready=True)
 
+    def up(self, job: str, count: int | None = None) -> None:
+        """Pods of a Job, all of them or ``count``, running and ready from now on, each on a node of its own."""
+        wanted = self.objects["Job", job]["spec"]["completions"]
+        ready = wanted if count is None else count
+        self.run(job, *(f"{job}-on-{index}" for index in range(wanted)))
+        moment = conditions.timestamp(self.now)
+        for index in range(ready):
+            condition = {"type": "Ready", "status": "True", "lastTransitionTime": moment}
+            self.objects["Pod", f"{job}-{index}"]["status"]["conditions"] = [condition]
+
     def node(self, name: str, *, ready: bool) -> None:
         """A node that is, or is not, within reach from now on."""
         moment = conditions.timestamp(self.now)

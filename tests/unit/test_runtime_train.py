@@ -145,7 +145,7 @@ def test_what_was_not_asked_for_is_named(start: Any, tmp_path: Path) -> None:
     first = start("preprocess")
     first.finish()
     step = start("train", {"preprocess": said(tmp_path)})
-    with pytest.raises(train.StepError, match="add it to dependsOn; it has \\['preprocess'\\]"):
+    with pytest.raises(train.StepError, match="add it to dependsOn, with status Complete; it has \\['preprocess'\\]"):
         step.inputs("evaluate")
     with pytest.raises(train.StepError, match=r"saved no file 'split\.npz'"):
         step.inputs("preprocess").file("split.npz")

@@ -47,7 +47,7 @@ class Source(Contract):
     git: SourceGit
     """The commit is fetched into /workspace/source of every step, without its history."""
     dvc: SourceDvc | None = None
-    """Bring data under DVC's control to the steps that depend on no other, verified by the MD5 in dvc.lock."""
+    """Bring data under DVC's control to the first steps (see initializer), verified by the MD5 in dvc.lock."""
 
 
 class DatasetInitializer(Contract):
@@ -84,18 +84,20 @@ class Initializer(Contract):
     )
 
     dataset: DatasetInitializer | None = None
-    """Dataset file for the steps that depend on no other, in /workspace/dataset."""
+    """Dataset file for the steps that wait for no other to be Complete, in /workspace/dataset."""
     model: ModelInitializer | None = None
-    """Model to begin with, for the steps that depend on no other, in /workspace/model."""
+    """Model to begin with, for the steps that wait for no other to be Complete, in /workspace/model."""
 
 
 class Dependency(Contract):
-    """A step that must be done before."""
+    """A step that this one waits for."""
 
     name: StepName
     """Name of the step."""
-    status: Literal["Complete"] = "Complete"
-    """What it must have reached."""
+    status: Literal["Complete", "Ready"] = "Complete"
+    """What it must have reached. Complete: it is done, and this step finds its results. Ready: its pods are all ready
+    (or done), as those of a server that this step talks to; its results are not at hand, and should it begin again,
+    this step goes on."""
 
 
 class Trainer(Contract):
@@ -144,7 +146,7 @@ class Step(Contract):
     name: StepName
     """Name of the step, unique in the job."""
     depends_on: Annotated[list[Dependency], Field(max_length=16), Unique("name")] = Field(default_factory=list)
-    """Steps that must be done before this one starts."""
+    """Steps that this one waits for before it starts."""
     image: pod.Image | None = None
     """Container image of a plain step."""
     command: pod.Command = Field(default_factory=list)

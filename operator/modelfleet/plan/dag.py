@@ -51,6 +51,25 @@ def is_ready(step: Step, done: Collection[str]) -> bool:
     return all(dependency.name in done for dependency in step.depends_on)
 
 
+def waits_for(step: Step, done: Collection[str], up: Collection[str]) -> str:
+    """What the step still waits for, in words; empty: nothing. ``up``: the steps whose pods are all ready.
+
+    As in a JobSet (``dependsOn[].status``), what is done counts as ready, too: a server may have ended before this
+    step was looked at.
+    """
+    waits = [
+        dependency.name if dependency.status == "Complete" else f"{dependency.name} to be ready"
+        for dependency in step.depends_on
+        if dependency.name not in done and (dependency.status == "Complete" or dependency.name not in up)
+    ]
+    return ", ".join(waits)
+
+
+def is_first(step: Step) -> bool:
+    """Whether the step takes nothing from others: what the job brings along is for it."""
+    return all(dependency.status == "Ready" for dependency in step.depends_on)
+
+
 def _cycle(left: Sequence[Step]) -> list[str]:
     """One cycle among steps of which each waits for another of them, its first name repeated at the end."""
     waits = {step.name: [item.name for item in step.depends_on] for step in left}

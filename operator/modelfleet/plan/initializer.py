@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Initializer, Step, TrainingJobSpec
-from modelfleet.plan import job_state, pods
+from modelfleet.plan import dag, job_state, pods
 from modelfleet.plan.installation import Installation
 
 WORKSPACE: Final = "/workspace"
@@ -16,8 +16,8 @@ MODEL_PATH: Final = f"{WORKSPACE}/model"
 
 
 def of(spec: TrainingJobSpec, step: Step) -> Initializer:
-    """What this step gets: all of it for a step that depends on no other, nothing for the rest."""
-    if spec.initializer is None or step.depends_on:
+    """What this step gets: all of it for a step that takes nothing from others, nothing for the rest."""
+    if spec.initializer is None or not dag.is_first(step):
         return Initializer.model_construct()
     return spec.initializer
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, gang, job_state, placement, queueing, rendezvous, step_job, steps
+from modelfleet.plan import backoff, conditions, dag, gang, job_state, placement, queueing, rendezvous, step_job, steps
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
@@ -64,6 +64,8 @@ class Progress:
     """Why a pod does not run."""
     held_back: Halt | None = None
     """A step's Job is there and may not have pods yet."""
+    up: set[str] = field(default_factory=set)
+    """The steps whose pods are all ready."""
     pods_ready: int = 0
     pods_wanted: int = 0
     due: list[float] = field(default_factory=list)
@@ -100,9 +102,8 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
         return dict(before)
     attempt = int(before.get("attempt", 0))
     if attempt == 0:
-        waits_for = [item.name for item in step.depends_on if item.name not in progress.done]
-        if waits_for:
-            return _status(step, "Pending", message=f"waiting for {', '.join(waits_for)}")
+        if waits_for := dag.waits_for(step, progress.done, progress.up):
+            return _status(step, "Pending", message=f"waiting for {waits_for}")
         return _start(step, 1, progress)
     if before.get("nextAttemptTime"):
         return _wait(step, before, progress)
@@ -123,7 +124,9 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
         return _held_back(step, attempt, job_name, running.held_back, progress)
     progress.pods_ready += running.ready
     progress.pods_wanted += running.wanted
-    if running.ready < running.wanted:
+    if running.ready >= running.wanted:
+        progress.up.add(step.name)
+    else:
         progress.due.append(backoff.LOOK_AGAIN_SECONDS if running.trouble else job_state.QUIET_SECONDS + 1.0)
     if running.decided_in is not None:
         progress.due.append(running.decided_in)
@@ -250,6 +253,9 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
 def _inputs(step: Step, progress: Progress) -> dict[str, wire.StepInput]:
     inputs = {}
     for dependency in step.depends_on:
+        if dependency.status == "Ready":
+            # Whatever it has by now: a later attempt at this step shall find what the first one found.
+            continue
         results = progress.statuses[dependency.name]["results"]
         inputs[dependency.name] = wire.StepInput(uri=results["uri"], sha256=results["sha256"])
     return inputs

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from modelfleet.api import names, wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import initializer, naming, placement, pods, queueing, rendezvous, source
+from modelfleet.plan import dag, initializer, naming, placement, pods, queueing, rendezvous, source
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
@@ -101,7 +101,7 @@ def _pod(
 ) -> dict[str, Any]:
     pool = placement.pool_of(spec, step, installation)
     wanted = initializer.of(spec, step)
-    pulls = not step.depends_on
+    pulls = dag.is_first(step)
     output_secret = spec.output.secret_ref.name if spec.output.secret_ref else None
     workspace = {"name": "workspace", "mountPath": initializer.WORKSPACE}
     mounts = [dict(pods.TMP_MOUNT), workspace, *pods.credentials_mounts([output_secret])]

@@ -115,7 +115,9 @@ class Step:
     def dataset(self) -> Path:
         """The verified dataset file; StepError when the job has no ``initializer.dataset`` for this step."""
         if self.order.dataset_path is None:
-            raise StepError("this step has no dataset: only steps without dependsOn get initializer.dataset")
+            raise StepError(
+                "this step has no dataset: only steps that wait for no other to be Complete get initializer.dataset"
+            )
         place = Path(self.order.dataset_path)
         found = [place] if place.is_file() else [path for path in sorted(place.iterdir()) if path.is_file()]
         if len(found) != 1:
@@ -125,7 +127,9 @@ class Step:
     def model(self) -> Path:
         """The folder with the model to begin with; StepError when the job has no ``initializer.model`` for it."""
         if self.order.model_path is None:
-            raise StepError("this step has no model: only steps without dependsOn get initializer.model")
+            raise StepError(
+                "this step has no model: only steps that wait for no other to be Complete get initializer.model"
+            )
         return Path(self.order.model_path)
 
     def inputs(self, name: str) -> Inputs:
@@ -133,7 +137,7 @@ class Step:
         given = self.order.inputs.get(name)
         if given is None:
             raise StepError(
-                f"step {self.order.step!r} has no input {name!r}: add it to dependsOn; "
+                f"step {self.order.step!r} has no input {name!r}: add it to dependsOn, with status Complete; "
                 f"it has {sorted(self.order.inputs)}"
             )
         saved = StoredFile(name=name, uri=given.uri, sha256=given.sha256)

@@ -93,6 +93,15 @@ class Bench:
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}"
         )
 
+    def ready(self, job: str) -> None:
+        """All pods of a Job run and are ready."""
+        self.job(job)
+        for pod in self.pods(job):
+            condition = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T00:00:00Z"}
+            patch = json.dumps({"status": {"phase": "Running", "conditions": [condition]}})
+            name = pod["metadata"]["name"]
+            self.kubectl("patch", "pod", name, "--subresource=status", "--type=strategic", f"--patch={patch}")
+
     def bind(self, pod: RawObject, node: str = "nowhere") -> None:
         """Put a pod on a node, as the scheduler would; there need be none of that name."""
         metadata = pod["metadata"]

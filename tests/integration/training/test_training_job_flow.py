@@ -113,6 +113,19 @@ def test_a_job_deleted_by_hand_is_run_again(bench: Bench) -> None:
     assert observed["status"]["restarts"] == 0
 
 
+def test_a_step_starts_when_the_pods_of_another_are_ready(bench: Bench) -> None:
+    waits = [{"name": "server", "status": "Ready"}]
+    bench.kubectl.apply(training_job(step("server", trainer=TRAINER), {**step("client"), "dependsOn": waits}))
+    bench.job("nightly-server-1")
+    waiting = bench.until("trainingjob", "nightly", lambda job: len(job["status"].get("steps", ())) == 2)
+    assert waiting["status"]["steps"][1]["message"] == "waiting for server to be ready"
+    bench.ready("nightly-server-1")
+    bench.job("nightly-client-1")
+    bench.finish("nightly-server-1", report())
+    bench.finish("nightly-client-1", report(artifact()))
+    bench.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
+
+
 def test_suspension_stops_the_pods_and_resumption_starts_new_ones(bench: Bench) -> None:
     bench.kubectl.apply(training_job(step("train")))
     bench.job("nightly-train-1")
