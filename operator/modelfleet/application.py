@@ -34,6 +34,7 @@ from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.queue import Queue
+from modelfleet.reconcile.reports import Reports
 from modelfleet.reconcile.schedule import Pace
 
 SCHEMA_CHECK_SECONDS: Final = 30.0
@@ -70,7 +71,8 @@ class Application:
         )
         self._prometheus = Prometheus()
         self._measurements = Measurements(self._prometheus.query, self._wake, _utc_now, self._count_query)
-        context = Context(self._view, self._cluster, chosen.installation(), self._measurements, _utc_now)
+        self._reports = Reports(self._wake)
+        context = Context(self._view, self._cluster, chosen.installation(), self._measurements, self._reports, _utc_now)
         executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         self._view.listen(self._changed)
@@ -226,7 +228,7 @@ class Application:
                 self._queue.add(key)
 
     def _wake(self, key: Key) -> None:
-        """What a reconcile asked for has come in."""
+        """What a reconcile asked for, or a pod told, has come in."""
         if self._queue is not None:
             self._queue.add(key)
 

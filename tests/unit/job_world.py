@@ -18,6 +18,7 @@ from modelfleet.plan import (
     model_version,
     node_class,
     steps,
+    trainer_status,
     training_job,
     verification,
 )
@@ -51,6 +52,7 @@ class World:
         self.refusals: dict[str, Refusal] = {}
         self.forced: list[str] = []
         self.trouble: job_state.Trouble | None = None
+        self.reports: dict[str, trainer_status.Report] = {}
         self.put(obj)
 
     @property
@@ -176,6 +178,11 @@ class World:
         said = {"reason": reason, "message": "said the Job controller"} if type_ == "Failed" else {}
         obj["status"] = {"conditions": [{"type": type_, "status": "True", "lastTransitionTime": moment, **said}]}
 
+    def tell(self, step: str, attempt: int, **said: Any) -> None:
+        """A pod of this attempt reports its progress."""
+        report = trainer_status.Report(step, attempt, self.now, **said)
+        self.reports[step] = trainer_status.merged(self.reports.get(step), report)
+
     def run(self, job: str, *nodes: str) -> None:
         """Pods of a Job, one on each of these nodes, running; without a node where there was no room, since now."""
         template = self.objects["Job", job]["spec"]["template"]
@@ -246,6 +253,7 @@ class World:
             services=self.all("Service"),
             pods=pods,
             nodes=nodes,
+            reports=list(self.reports.values()),
         )
         return training_job.plan(self.obj, observed, INSTALLATION, self.now)
 

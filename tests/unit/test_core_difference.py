@@ -85,7 +85,8 @@ def test_counts_messages_and_times_are_not_significant() -> None:
         "counts": {"updated": 10},
         "conditions": [{"type": "Ready", "status": "False", "reason": "Rolling", "message": "x"}],
     }
-    after = {**before, "message": "11 of 200", "counts": {"updated": 11}}
+    progress = {"progressPercentage": 3, "metrics": [{"name": "loss", "value": "0.5"}]}
+    after = {**before, "message": "11 of 200", "counts": {"updated": 11}, "trainerStatus": progress}
     assert difference.significant(before) == difference.significant(after)
     for change in (
         {"observedGeneration": 2},

@@ -81,6 +81,36 @@ class SourceStatus(Contract):
     """Why it is not found yet, or what was left out of what DVC recorded."""
 
 
+class TrainerMetric(Contract):
+    """A number that a training told of itself on the way."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """As the training calls it."""
+    value: Annotated[str, Field(min_length=1, max_length=64)]
+    """Its latest value, as the training wrote it."""
+
+
+class TrainerStatus(Contract):
+    """What the pods of a distributed step tell while they train; written at most every 10 seconds."""
+
+    progress_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How much of the training is done; within an attempt it never goes back."""
+    estimated_remaining_seconds: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
+    """How long it still takes: by the training's own word, else by its pace in this attempt."""
+    metrics: Annotated[list[TrainerMetric], Field(max_length=32), Unique("name")] = Field(default_factory=list)
+    """The latest value of each metric; those that the gate names come first, of the others the first by name."""
+    last_updated_time: common.Timestamp | None = None
+    """When the operator was last told, by its own clock."""
+    step: Annotated[str, Field(max_length=63)] | None = None
+    """Step that this is about: of those whose pods told anything, the last one in spec.steps."""
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    """Attempt at it that this is about. When another begins, this stays until its pods tell something."""
+    start_time: common.Timestamp | None = None
+    """When this attempt first told its percentage."""
+    start_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
+    """What it was then: more than 0 where it goes on from a checkpoint."""
+
+
 class TrainingJobStatus(Contract):
     """How far the job is."""
 
@@ -100,6 +130,8 @@ class TrainingJobStatus(Contract):
     """How far the steps are."""
     source: SourceStatus | None = None
     """The commit the steps run."""
+    trainer_status: TrainerStatus | None = None
+    """How far the training is, by its pods' own word; absent where they tell nothing."""
     gate: Annotated[list[GateStatus], Field(max_length=16)] = Field(default_factory=list)
     """How the results did against the gate."""
     model_version: Annotated[str, Field(max_length=63)] | None = None

@@ -23,6 +23,7 @@ from modelfleet.plan import (
     registration,
     rendezvous,
     steps,
+    trainer_status,
     training_status,
     unreachable,
 )
@@ -59,11 +60,16 @@ class Observed:
     """All pods of this TrainingJob, those of attempts long over included."""
     nodes: unreachable.Nodes = field(default_factory=dict)
     """The nodes that its pods are on."""
+    reports: Sequence[trainer_status.Report] = ()
+    """What pods told of their progress, one for each step that any did."""
 
 
 def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
     """The writes for one TrainingJob, its status included."""
     outcome = _plan(obj, observed, installation, now)
+    before = obj.get("status") or {}
+    if before.get("phase") not in FINISHED:
+        outcome = trainer_status.show(outcome, obj["spec"], before, observed.reports)
     forced, wait = unreachable.to_be_forced(observed.pods, observed.nodes, now)
     due = [seconds for seconds in (outcome.requeue_after, wait) if seconds is not None]
     return replace(outcome, delete=[*outcome.delete, *forced], requeue_after=min(due, default=None))

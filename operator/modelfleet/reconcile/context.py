@@ -10,6 +10,7 @@ from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Outcome
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
+from modelfleet.reconcile.reports import Reports
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Context:
     installation: Installation
     measurements: Measurements
     """What analyses ask of Prometheus, measured beside the reconciles."""
+    reports: Reports
+    """What the pods of training jobs told of their progress."""
     now: Callable[[], datetime]
     """The clock: aware, in UTC."""
 

@@ -14,6 +14,8 @@ from modelfleet.reconcile.key import Key
 async def reconcile(key: Key, context: Context) -> Outcome | None:
     """The writes that bring the TrainingJob on; ``None`` when it is gone or going."""
     obj = context.view.get(key.kind, key.namespace, key.name)
+    if obj is None or (obj.get("status") or {}).get("phase") in FINISHED:
+        context.reports.forget(key)
     if obj is None or obj["metadata"].get("deletionTimestamp") or not queueing.is_ours(obj):
         return None
     observed = await _gather(obj, context)
@@ -42,6 +44,7 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
         services=[service for service in services if _is_owned(service, uid)],
         pods=pods,
         nodes=jobs.nodes_of(context, pods),
+        reports=context.reports.of(Key("TrainingJob", namespace, name)),
     )
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:

@@ -32,6 +32,7 @@ from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.execute import Executor
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
+from modelfleet.reconcile.reports import Reports
 from tests.integration.training.conftest import Bench, artifact, report, step, training_job
 from tests.objects import RawObject
 from tests.plane import Plane
@@ -110,7 +111,7 @@ class Memory:
         # Connections live as long as an event loop, the memory longer.
         executor._cluster = cluster
         measurements = Measurements(_nothing_is_measured, lambda _: None, _now, lambda _: None)
-        context = Context(self.view, cluster, INSTALLATION, measurements, _now)
+        context = Context(self.view, cluster, INSTALLATION, measurements, Reports(lambda _: None), _now)
         key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
         try:
             for kind in VIEWED_KINDS:
