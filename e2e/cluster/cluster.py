@@ -13,6 +13,20 @@ from e2e.kubectl import Kubectl
 
 
 @dataclass(frozen=True)
+class RealNode:
+    """The cluster's real node, for those who want to know what happens when it breaks."""
+
+    name: str
+    """The name of the Node object."""
+    run: Callable[..., str]
+    """Run a command on it, given as words; its output. Raises ``ClusterError`` when it fails."""
+    stop_kubelet: Callable[[], object]
+    """End its kubelet; the containers run on, and nobody reports on them."""
+    start_kubelet: Callable[[], object]
+    """Start it again, as it was; no error where it runs."""
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A cluster that is up."""
 
@@ -23,6 +37,8 @@ class Cluster:
     store: Store
     import_image: Callable[[Path], None]
     """Puts the images of an OCI archive on the cluster's real node, under the names that the archive gives them."""
+    node: RealNode | None
+    """``None`` where we have no way to the nodes."""
     audit_log: Path | None
     """The API server's audit log as JSON lines; ``None`` where we may not see it."""
 

@@ -65,6 +65,7 @@ def connect(name: str) -> Cluster:
         gateways=Gateways(folder, kubectl),
         store=Store(folder),
         import_image=_refuse,
+        node=None,
         audit_log=None,
     )
 

@@ -11,7 +11,7 @@ import shutil
 import yaml
 
 from e2e.cluster import control_plane, processes, state
-from e2e.cluster.cluster import Cluster
+from e2e.cluster.cluster import Cluster, RealNode
 from e2e.cluster.commands import ClusterError, Report, run, succeeds, wait_until
 from e2e.cluster.folders import CLUSTERS, Folder
 from e2e.cluster.gateways import Gateways
@@ -61,6 +61,7 @@ def connect(name: str) -> Cluster:
         gateways=Gateways(folder, kubectl),
         store=Store(folder),
         import_image=lambda archive: _load(name, str(archive)),
+        node=_node(name),
         audit_log=folder.audit_log,
     )
 
@@ -145,6 +146,21 @@ def _gateway() -> str:
 
 def _load(name: str, archive: str) -> None:
     run("kind", "load", "image-archive", archive, "--name", name)
+
+
+def _node(name: str) -> RealNode:
+    """The one container that is all nodes of the cluster."""
+    container = f"{name}-control-plane"
+
+    def on_it(*words: str) -> str:
+        return run("docker", "exec", container, *words)
+
+    return RealNode(
+        name=container,
+        run=on_it,
+        stop_kubelet=lambda: on_it("systemctl", "stop", "kubelet"),
+        start_kubelet=lambda: on_it("systemctl", "start", "kubelet"),
+    )
 
 
 def _remove(folder: Folder) -> None:

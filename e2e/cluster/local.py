@@ -8,7 +8,7 @@ import secrets
 import shutil
 
 from e2e.cluster import certificates, control_plane, dns, host, network, node, processes, programs, state
-from e2e.cluster.cluster import Cluster
+from e2e.cluster.cluster import Cluster, RealNode
 from e2e.cluster.commands import ClusterError, Report, timed_lines, wait_until
 from e2e.cluster.folders import CLUSTERS, DEFAULT_NAME, Folder
 from e2e.cluster.gateways import Gateways
@@ -56,13 +56,15 @@ def connect(name: str = DEFAULT_NAME) -> Cluster:
         raise ClusterError(f"there is no cluster {name!r}: bring it up with `python -m e2e.cluster up --name {name}`")
     addresses = network.Network(now.index)
     kubectl = control_plane.kubectl(folder.kubeconfig)
+    real = node.Node(folder, addresses, processes.Processes(folder))
     return Cluster(
         kind="local",
         folder=folder,
         kubectl=kubectl,
         gateways=Gateways(folder, kubectl, addresses.simulated_pods),
         store=Store(folder),
-        import_image=node.Node(folder, addresses, processes.Processes(folder)).import_image,
+        import_image=real.import_image,
+        node=RealNode(real.name, real.run, real.stop_kubelet, real.start_kubelet),
         audit_log=folder.audit_log,
     )
 

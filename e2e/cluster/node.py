@@ -73,7 +73,7 @@ class Node:
         cgroups.make(self.folder.cgroup)
         self._write_configuration(authority)
         self._start_containerd()
-        self._start_kubelet(report)
+        self.start_kubelet(report)
         self.processes.start(
             "kube-proxy",
             [
@@ -95,6 +95,31 @@ class Node:
         with archive.open("rb") as content:
             # Fed through standard input: the node sees other files under /run, /var/lib and /var/log.
             run_with_input([*inside, "ctr", "--namespace", "k8s.io", "images", "import", "-"], content.fileno())
+
+    def run(self, *words: str) -> str:
+        """Run a command on the node; its output. Raises ``ClusterError`` when it fails."""
+        return run(*self._inside(), *words)
+
+    def start_kubelet(self, report: Report = lambda _: None) -> None:
+        """Start the kubelet, unless it runs."""
+        if self.processes.alive("kubelet"):
+            return
+        self.processes.start(
+            "kubelet",
+            [
+                *self._inside(),
+                programs.find("kubelet", report),
+                f"--config={CONFIGURATION / 'kubelet.yaml'}",
+                f"--kubeconfig={CONFIGURATION / 'kubelet.kubeconfig'}",
+                f"--hostname-override={self.name}",
+                f"--node-ip={self.network.node}",
+                "--node-labels=pool=lab,site=lab",
+            ],
+        )
+
+    def stop_kubelet(self) -> None:
+        """End the kubelet at once; containers run on."""
+        self.processes.stop("kubelet", grace=0)
 
     def remove(self) -> None:
         """End all that runs on the node, pods and their shims too; needs no state."""
@@ -131,20 +156,6 @@ class Node:
         # Before it has its own mounts, the one that answers would be the host's.
         return succeeds(*inside, "test", "-e", CONFIGURATION / "containerd.toml") and succeeds(
             *inside, "ctr", "--connect-timeout=1s", "version"
-        )
-
-    def _start_kubelet(self, report: Report) -> None:
-        self.processes.start(
-            "kubelet",
-            [
-                *self._inside(),
-                programs.find("kubelet", report),
-                f"--config={CONFIGURATION / 'kubelet.yaml'}",
-                f"--kubeconfig={CONFIGURATION / 'kubelet.kubeconfig'}",
-                f"--hostname-override={self.name}",
-                f"--node-ip={self.network.node}",
-                "--node-labels=pool=lab,site=lab",
-            ],
         )
 
     def _write_configuration(self, authority: certificates.Authority) -> None:
