@@ -42,6 +42,9 @@ _INPUTS: Final = {
 _FREE_GIB: Final = {"operator": (2, 1), "runtime": (2, 1), "train": (14, 7)}
 """What a first build and a later one take of the disk at their peak; PyTorch brings 5 GiB of CUDA libraries."""
 
+_KEPT: Final = 2
+"""Archives of each target: this checkout's, and another's that is worked on beside it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -104,11 +107,10 @@ def _archive(target: str, report: Report) -> Path:
     else:
         _buildah_build(target, unfinished, report)
     unfinished.rename(archive)
-    for old in IMAGES.glob(f"*/{target}.tar"):
-        if old != archive:
-            old.unlink()
-            if not any(old.parent.iterdir()):
-                old.parent.rmdir()
+    for old in sorted(IMAGES.glob(f"*/{target}.tar"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        old.unlink()
+        if not any(old.parent.iterdir()):
+            old.parent.rmdir()
     report(f"image {target}: {archive.stat().st_size / 2**20:.0f} MiB")
     return archive
 
@@ -132,6 +134,17 @@ def _buildah_build(target: str, archive: Path, report: Report) -> None:
     # zstd at its lowest level halves an archive at the speed of the disk; containerd reads it since 1.5.
     compression = ["--quiet", "--compression-format", "zstd", "--compression-level", "1"]
     run(*_buildah("push", *compression, image_name(target), f"oci-archive:{archive}:{image_name(target)}"))
+    _forget_former(target)
+
+
+def _forget_former(target: str) -> None:
+    """Remove a target's former images and the layers that no image has any more: each is a few hundred MiB."""
+    name = image_name(target)
+    names = run(*_buildah("images", "--format", "{{.Name}}:{{.Tag}}", "--filter", f"reference={name.split(':')[0]}"))
+    former = [each for each in names.split() if each != name]
+    if former:
+        run(*_buildah("rmi", *former))
+    run(*_buildah("rmi", "--prune"))
 
 
 def _make_base(report: Report) -> None:
