@@ -27,7 +27,7 @@ GATEWAYS = 200
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("modelfleet", deadline=None)
 settings.load_profile("modelfleet")
-_OF_A_RUN = re.compile(r"(?:chart|core|edge|half|late|other|self|test|training)-(\d+)")
+_OF_A_RUN = re.compile(r"(?:api|chart|core|edge|half|late|other|self|test|training)-(\d+)")
 """Names of clusters that belong to a test run: what it is for, and the run's process id."""
 _ORDER = ("unit", "integration", "e2e")
 
