@@ -1,6 +1,6 @@
-"""The CRDs of the routing APIs, as their projects publish them: files in Go modules, put into a cluster.
+"""The CRDs of other projects, as these publish them: files in Go modules, put into a cluster.
 
-The versions are those that ``go/istio/go.mod`` names, so a control plane that is built from there fits them.
+The versions are those that a ``go.mod`` below ``go/`` names, so what is built from there fits them.
 """
 
 import json
@@ -14,7 +14,7 @@ from e2e.kubectl import Kubectl
 
 def istio(report: Report = lambda _: None) -> list[Path]:
     """The file with all CRDs of Istio."""
-    return [_module("istio.io/api", report) / "kubernetes" / "customresourcedefinitions.gen.yaml"]
+    return [module("istio", "istio.io/api", report) / "kubernetes" / "customresourcedefinitions.gen.yaml"]
 
 
 def gateway_api(report: Report = lambda _: None) -> list[Path]:
@@ -22,8 +22,13 @@ def gateway_api(report: Report = lambda _: None) -> list[Path]:
 
     The admission policy that lies beside them is left out: it only guards against mixing the channels.
     """
-    folder = _module("sigs.k8s.io/gateway-api", report) / "config" / "crd" / "standard"
+    folder = module("istio", "sigs.k8s.io/gateway-api", report) / "config" / "crd" / "standard"
     return sorted(each for each in folder.glob("gateway.networking.k8s.io_*.yaml") if "_vap_" not in each.name)
+
+
+def kueue(report: Report = lambda _: None) -> list[Path]:
+    """The files with the CRDs of Kueue, one a kind."""
+    return sorted((module("kueue", "sigs.k8s.io/kueue", report) / "config" / "components" / "crd" / "bases").iterdir())
 
 
 def install(kubectl: Kubectl, files: Iterable[Path]) -> None:
@@ -34,8 +39,8 @@ def install(kubectl: Kubectl, files: Iterable[Path]) -> None:
     kubectl("wait", "--for=condition=Established", "--timeout=60s", *words)
 
 
-def _module(path: str, report: Report) -> Path:
-    """The folder of a module in Go's cache, downloaded and checked against go.sum first where need be."""
-    folder = programs.SOURCES / "istio"
-    directory: str = json.loads(run(toolchain.go(report), "mod", "download", "-json", path, folder=folder))["Dir"]
+def module(folder: str, path: str, report: Report) -> Path:
+    """Where a module of ``go/<folder>`` lies in Go's cache, downloaded and checked against go.sum first if need be."""
+    command = (toolchain.go(report), "mod", "download", "-json", path)
+    directory: str = json.loads(run(*command, folder=programs.SOURCES / folder))["Dir"]
     return Path(directory)

@@ -82,6 +82,7 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("coredns", "github.com/coredns/coredns", minutes=3),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", minutes=2),
     "pilot-discovery": Program("istio", "istio.io/istio/pilot/cmd/pilot-discovery", minutes=14, tags=_PILOT_TAGS),
+    "kueue": Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", minutes=10),
     "pause": Program("pause", "."),
     "probe": Program("probe", "."),
 }

@@ -53,6 +53,7 @@ class World:
         self.forced: list[str] = []
         self.trouble: job_state.Trouble | None = None
         self.reports: dict[str, trainer_status.Report] = {}
+        self.waits_for = ""
         self.put(obj)
 
     @property
@@ -236,7 +237,7 @@ class World:
         nodes = {node["metadata"]["name"]: node for node in self.all("Node")}
         attempts = {
             step["name"]: steps.Attempt(
-                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble, nodes
+                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble, nodes, self.waits_for
             )
             for step in self.status.get("steps", ())
             if step["phase"] != "Succeeded" and step.get("jobName")

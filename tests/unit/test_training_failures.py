@@ -68,7 +68,7 @@ def test_a_rule_speaks_of_the_steps_own_container_only() -> None:
 
 
 def test_the_job_tells_a_failure_from_a_disruption_though_its_pods_are_gone() -> None:
-    rules = World(job(step("train"))).plan().create[0]["spec"]["podFailurePolicy"]["rules"]
+    rules = World(job(step("train"), **POLICY)).plan().create[0]["spec"]["podFailurePolicy"]["rules"]
     assert [list(rule)[1] for rule in rules] == ["onPodConditions", "onExitCodes"]
     assert rules[1]["onExitCodes"] == {"containerName": "train", "operator": "NotIn", "values": [0]}
 

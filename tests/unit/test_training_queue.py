@@ -17,6 +17,12 @@ def queued(*steps: Object, **spec: object) -> World:
     return world
 
 
+def begun(*steps: Object, **spec: object) -> World:
+    world = World(job(*steps, **spec))
+    world.settle()
+    return world
+
+
 def admit(world: World, name: str, *, admitted: bool = True) -> None:
     """What Kueue does, and the Job controller after it."""
     world.objects["Job", name]["spec"]["suspend"] = not admitted
@@ -53,6 +59,62 @@ def test_a_job_waits_is_admitted_preempted_admitted_again_and_ends() -> None:
     world.settle()
     assert (world.status["phase"], world.status["restarts"], world.status["attempt"]) == ("Succeeded", 0, 1)
     assert [each["metadata"]["name"] for each in world.all("Job")] == ["nightly-train-1"]
+
+
+def test_what_the_queue_says_is_told() -> None:
+    world = queued(step("train"))
+    message = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor a100, 2 more needed"
+    world.waits_for = message
+    world.settle()
+    expected = f"step train: it waits for admission by queue gpu: {message}"
+    assert {world.condition(type_)["message"] for type_ in ("Ready", "Admitted")} == {expected}
+    # Workloads are not watched: now and then one looks again.
+    assert world.plan().requeue_after == queueing.LOOK_AGAIN_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ({}, ""),
+        ({"QuotaReserved": ("False", "no quota")}, "no quota"),
+        ({"QuotaReserved": ("True", "reserved"), "Admitted": ("False", "checks are pending")}, "checks are pending"),
+        ({"QuotaReserved": ("True", "reserved"), "Admitted": ("True", "admitted")}, ""),
+        ({"PodsReady": ("False", "not yet")}, ""),
+    ],
+)
+def test_what_a_workload_waits_for(stated: dict[str, tuple[str, str]], told: str) -> None:
+    conditions = [{"type": type_, "status": status, "message": text} for type_, (status, text) in stated.items()]
+    assert queueing.waits_for({"status": {"conditions": conditions}}) == told
+    assert queueing.waits_for({}) == ""
+
+
+def test_pods_of_a_queue_may_end_with_any_code_when_they_are_stopped() -> None:
+    """A policy that knows exit codes fails a suspended Job by those of its pods that were stopped."""
+    rules = [{"name": "oom", "onExitCodes": [137], "action": "FailJob"}]
+    policy = {"failurePolicy": {"rules": rules}}
+
+    def matched(world: World) -> list[str]:
+        made = world.objects["Job", "nightly-train-1"]["spec"]["podFailurePolicy"]["rules"]
+        return [key for rule in made for key in rule if key != "action"]
+
+    assert matched(queued(step("train"), **policy)) == ["onPodConditions"]
+    assert matched(begun(step("train"))) == ["onPodConditions"]
+    assert matched(begun(step("train"), **policy)) == ["onPodConditions", "onExitCodes"]
+
+
+def test_a_job_that_failed_for_being_stopped_is_tried_again_and_not_counted() -> None:
+    """As in a namespace with a default queue: what is put into it by Kueue is not ours to make for it."""
+    world = begun(step("train"))
+    made = world.objects["Job", "nightly-train-1"]
+    made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"
+    world.finish("nightly-train-1", "stopped", code=143, reason="PodFailurePolicy")
+    # Resumed meanwhile: what it says of itself stays.
+    made["status"]["conditions"].insert(0, {"type": "Suspended", "status": "True", "reason": "JobSuspended"})
+    world.settle()
+    assert world.reasons.count("Preempted") == 1
+    world.wait(11)
+    assert world.unfinished() == ["nightly-train-2"]
+    assert world.status["restarts"] == 0
 
 
 def test_each_step_waits_for_itself() -> None:

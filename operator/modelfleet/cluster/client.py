@@ -14,6 +14,7 @@ from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIS
 from modelfleet.cluster.errors import ApiError, NotLeaderError
 from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import RawObjects, View
+from modelfleet.plan import queueing
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
 
 CHUNK: Final = 500
@@ -21,6 +22,9 @@ CHUNK: Final = 500
 
 EVENTS_FRESH_SECONDS: Final = 10.0
 """For how long what Events told is not asked again; shorter than the pauses between looks at what does not start."""
+
+WORKLOADS_FRESH_SECONDS: Final = 30.0
+"""The same for the Workloads of a namespace: those of all Jobs that wait in it are asked for at once."""
 
 _WARNINGS_KEPT: Final = 10
 
@@ -42,6 +46,7 @@ class Cluster:
         self._view = view
         self._fence = fence
         self._warnings: dict[tuple[str, str, str], tuple[float, RawObjects]] = {}
+        self._workloads: dict[str, tuple[float, dict[str, RawObject]]] = {}
 
     async def read(self, kind: str, namespace: str, name: str) -> RawObject | None:
         """The object, fresh from the API server; ``None`` when there is none."""
@@ -170,6 +175,29 @@ class Cluster:
             }
             self._warnings[key] = (now, events)
         return events
+
+    async def workload(self, namespace: str, job_uid: str) -> RawObject | None:
+        """Kueue's Workload of a Job, its status alone, up to :data:`WORKLOADS_FRESH_SECONDS` old.
+
+        ``None`` where there is none, or no Kueue, or no right to look.
+        """
+        now = time.monotonic()
+        asked, found = self._workloads.get(namespace, (-math.inf, {}))
+        if now - asked >= WORKLOADS_FRESH_SECONDS:
+            try:
+                listed = await self.list("Workload", namespace, label_selector=queueing.JOB_UID_LABEL)
+            except ApiError as error:
+                if error.code not in (403, 404):
+                    raise
+                listed = []
+            found = {
+                each["metadata"]["labels"][queueing.JOB_UID_LABEL]: {"status": each.get("status")} for each in listed
+            }
+            self._workloads = {
+                each: held for each, held in self._workloads.items() if now - held[0] < WORKLOADS_FRESH_SECONDS
+            }
+            self._workloads[namespace] = (now, found)
+        return found.get(job_uid)
 
     def _fold(self, obj: RawObject) -> RawObject:
         """Take an answer into the view, where its kind belongs there; children only with their label."""

@@ -41,6 +41,7 @@ _ALL: Final = (
     Kind("DestinationRule", "networking.istio.io/v1", "destinationrules"),
     Kind("PeerAuthentication", "security.istio.io/v1", "peerauthentications"),
     Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
+    Kind("Workload", "kueue.x-k8s.io/v1beta1", "workloads"),
     Kind("Event", "events.k8s.io/v1", "events"),
     Kind("Lease", "coordination.k8s.io/v1", "leases"),
     Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),

@@ -90,6 +90,15 @@ def ending(job: Mapping[str, Any]) -> Ending | None:
     return None
 
 
+def was_suspended(job: Mapping[str, Any]) -> bool:
+    """Whether a Job that failed was suspended first.
+
+    Its pods were stopped, then, and what failed it was a rule that took their exit codes for failures. Once it is to
+    fail, the Job controller leaves this condition as it is, also when the Job is resumed meanwhile (job_controller.go).
+    """
+    return conditions.is_true((job.get("status") or {}).get("conditions") or (), "Suspended")
+
+
 def pods_of(job: Mapping[str, Any], pods: Iterable[RawObject]) -> list[RawObject]:
     """The pods of this Job, by rank.
 

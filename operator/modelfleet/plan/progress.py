@@ -120,6 +120,8 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
 
 
 def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, progress: Progress) -> StepStatus:
+    if running.look_in is not None:
+        progress.due.append(running.look_in)
     if running.held_back:
         return _held_back(step, attempt, job_name, running.held_back, progress)
     progress.pods_ready += running.ready
@@ -128,8 +130,6 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
         progress.up.add(step.name)
     else:
         progress.due.append(backoff.LOOK_AGAIN_SECONDS if running.trouble else job_state.QUIET_SECONDS + 1.0)
-    if running.decided_in is not None:
-        progress.due.append(running.decided_in)
     message = ""
     if running.trouble is not None:
         message = running.trouble.message

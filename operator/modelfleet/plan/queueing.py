@@ -8,9 +8,17 @@ says in its Workload.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from modelfleet.plan import conditions
+
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 HANDED_DOWN: Final = (QUEUE_LABEL, "kueue.x-k8s.io/priority-class")
 """Labels of a TrainingJob that its Jobs get, too."""
+
+JOB_UID_LABEL: Final = "kueue.x-k8s.io/job-uid"
+"""Label of a Workload: whose pods it reserves for."""
+
+LOOK_AGAIN_SECONDS: Final = 120.0
+"""Between looks at a Workload that said what it waits for. Workloads are not watched: there are others' among them."""
 
 OURS: Final = "modelfleet.dev/training-job"
 """The value of ``spec.managedBy`` that stands for this operator."""
@@ -27,13 +35,24 @@ def labels(obj: Mapping[str, Any]) -> dict[str, str]:
     return {label: theirs[label] for label in HANDED_DOWN if label in theirs} if queue(obj) else {}
 
 
-def held_back(job: Mapping[str, Any]) -> str:
-    """Who keeps the Job from having pods, in words; empty: nobody."""
+def held_back(job: Mapping[str, Any], waits_for: str = "") -> str:
+    """Who keeps the Job from having pods, in words; empty: nobody. ``waits_for``: see :func:`waits_for`."""
     if not (job.get("spec") or {}).get("suspend"):
         return ""
     if name := queue(job):
-        return f"it waits for admission by queue {name} (kubectl describe workloads tells for what)"
+        why = f": {waits_for}" if waits_for else " (kubectl describe workloads tells for what)"
+        return f"it waits for admission by queue {name}{why}"
     return "its Job is suspended by somebody else: set spec.suspend of the Job to false"
+
+
+def waits_for(workload: Mapping[str, Any]) -> str:
+    """What a Job's Workload says that it waits for; empty: nothing yet, or nothing any more."""
+    stated = (workload.get("status") or {}).get("conditions") or ()
+    for type_ in ("QuotaReserved", "Admitted"):
+        condition = conditions.find(stated, type_)
+        if condition is not None and condition["status"] != "True":
+            return str(condition.get("message", ""))
+    return ""
 
 
 def is_ours(obj: Mapping[str, Any]) -> bool:

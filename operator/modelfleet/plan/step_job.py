@@ -65,7 +65,7 @@ def job(
             "parallelism": nodes,
             "backoffLimit": 0,
             **({"suspend": True} if queueing.queue(obj) else {}),
-            "podFailurePolicy": {"rules": _failure_rules(step.name)},
+            "podFailurePolicy": {"rules": _failure_rules(obj, spec, step.name)},
             "template": template,
         },
     }
@@ -79,16 +79,20 @@ def checkpoint_root(obj: Mapping[str, Any], spec: TrainingJobSpec, step: Step) -
     return f"{spec.checkpoint.path}/{metadata['name']}-{metadata['uid'].split('-')[0]}/{step.name}"
 
 
-def _failure_rules(container: str) -> list[dict[str, Any]]:
+def _failure_rules(obj: RawObject, spec: TrainingJobSpec, container: str) -> list[dict[str, Any]]:
     """Any failure fails the Job anyway; these rules make it say why, for the time when its pods are gone.
 
-    A disruption is told from a failure, and a failure with its exit code.
+    A disruption is told from a failure, and a failure with its exit code where something depends on that. Not in a
+    queue: the Job controller applies rules to the pods of a suspended Job, too, and a pod that is preempted ends with
+    whatever code its program has for being stopped.
     """
-    failed = {"containerName": container, "operator": "NotIn", "values": [0]}
-    return [
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "FailJob", "onExitCodes": failed},
+    rules: list[dict[str, Any]] = [
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     ]
+    if spec.failure_policy is not None and not queueing.queue(obj):
+        failed = {"containerName": container, "operator": "NotIn", "values": [0]}
+        rules.append({"action": "FailJob", "onExitCodes": failed})
+    return rules
 
 
 def _pod(

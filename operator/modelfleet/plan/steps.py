@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import StepResultsStatus
 from modelfleet.api.training_policy import FailureRule
-from modelfleet.plan import gang, gate, job_state, queueing, step_job, unreachable
+from modelfleet.plan import backoff, gang, gate, job_state, queueing, step_job, unreachable
 from modelfleet.plan.outcome import RawObject
 
 _FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid", "UnknownRevision"})
@@ -28,6 +28,8 @@ class Attempt:
     """Why nothing runs, where the pods alone do not say it (as well)."""
     nodes: unreachable.Nodes = field(default_factory=dict)
     """The nodes that its pods are on."""
+    waits_for: str = ""
+    """What the queue says that it waits for."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Running:
     trouble: job_state.Trouble | None
     ready: int
     wanted: int
-    decided_in: float | None = None
-    """Seconds until it may be given up for a node that is out of reach."""
+    look_in: float | None = None
+    """Seconds until something may be decided that nothing else wakes us for: a node that is out of reach, a queue."""
     held_back: str = ""
     """Who keeps it from having pods, in words."""
 
@@ -79,14 +81,19 @@ def look(step: str, attempt: Attempt, now: datetime, rules: Sequence[FailureRule
         return _read_report(step, ended, attempt.pods)
     if where := unreachable.blamed(attempt.pods, attempt.nodes):
         return Over("Lost", "NodeLost", where, ended.at)
+    if job_state.was_suspended(attempt.job):
+        return Over(
+            "Lost", "Preempted", "its Job was suspended, by a queue or by somebody, and its pods ended", ended.at
+        )
     return _explain(step, ended, attempt.pods, rules)
 
 
 def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | Over:
     if where := unreachable.lost(attempt.pods, attempt.nodes, now):
         return Over("Lost", "NodeLost", where, None)
-    if attempt.job is not None and (held_back := queueing.held_back(attempt.job)):
-        return Running(None, 0, wanted, held_back=held_back)
+    if attempt.job is not None and (held_back := queueing.held_back(attempt.job, attempt.waits_for)):
+        look_again = queueing.LOOK_AGAIN_SECONDS if attempt.waits_for else backoff.LOOK_AGAIN_SECONDS
+        return Running(None, 0, wanted, look_again if queueing.queue(attempt.job) else None, held_back)
     queued = attempt.job is not None and queueing.queue(attempt.job)
     if not queued and (half := gang.stuck_halfway(attempt.pods, wanted, now)):
         return Over("Lost", "GangIncomplete", half, now)

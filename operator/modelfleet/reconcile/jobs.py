@@ -6,7 +6,7 @@ lost), or where the reason for a standstill is in Events, which are not watched.
 
 from collections.abc import Iterable
 
-from modelfleet.plan import job_state
+from modelfleet.plan import job_state, queueing
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.refusal import Refusal
 from modelfleet.reconcile.context import Context
@@ -44,6 +44,15 @@ async def trouble(context: Context, unfinished: RawObject, pods: list[RawObject]
         return None
     kind, name = ("Job", metadata["name"]) if quiet == "Job" else ("Pod", quiet)
     return job_state.event_trouble(await context.cluster.latest_warnings(metadata["namespace"], kind, name))
+
+
+async def waits_for(context: Context, suspended: RawObject) -> str:
+    """What the queue says that the Job waits for; empty where it says nothing, or there is none."""
+    if not queueing.queue(suspended):
+        return ""
+    metadata = suspended["metadata"]
+    workload = await context.cluster.workload(metadata["namespace"], metadata["uid"])
+    return queueing.waits_for(workload) if workload is not None else ""
 
 
 async def refusals(context: Context, wanted: Iterable[RawObject]) -> dict[str, Refusal]:

@@ -83,7 +83,7 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
     if steps.needs_fresh_pods(step, steps.Attempt(job, mine)):
         mine = await jobs.fresh_pods(context, job)
     if queueing.held_back(job):
-        return steps.Attempt(job, mine)
+        return steps.Attempt(job, mine, waits_for=await jobs.waits_for(context, job))
     trouble = await jobs.trouble(context, job, mine)
     if trouble is None and (seen := job_state.trouble(mine)) is not None and seen.reason == "Unschedulable":
         trouble = placement.explained(seen, job, context.view.nodes())

@@ -53,6 +53,7 @@ NEEDED = [
     "patch nodes",
     "create events.events.k8s.io",
     "list events.events.k8s.io",
+    "list workloads.kueue.x-k8s.io",
     "get customresourcedefinitions/edgedeployments.modelfleet.dev",
 ]
 
@@ -135,6 +136,7 @@ REFUSED = [
     "get configmaps",
     "create configmaps",
     "create persistentvolumeclaims",
+    "patch workloads.kueue.x-k8s.io",
     "create networkpolicies.networking.k8s.io",
 ]
 
