@@ -108,6 +108,20 @@ def test_a_checkpoint_that_is_not_what_was_saved_is_passed_over(root: Path, dama
     assert read(attempt(root, 2)) == "weights 1"
 
 
+def test_an_attempt_that_is_over_removes_nothing_of_the_next_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zombie, flush = attempt(root), checkpoint._flush
+
+    def slow(path: Path) -> None:
+        """The zombie stalls as it publishes, on a node out of reach; meanwhile the next attempt begins to save."""
+        flush(path)
+        if path == root / "1":
+            (root / "2" / ".partial-live").mkdir(parents=True)
+
+    monkeypatch.setattr(checkpoint, "_flush", slow)
+    save(zombie, 1)
+    assert (root / "2" / ".partial-live").is_dir()
+
+
 def test_the_newest_stay_over_all_attempts(root: Path) -> None:
     first = attempt(root)
     for progress in range(1, 5):

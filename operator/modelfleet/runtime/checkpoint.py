@@ -180,7 +180,8 @@ class Checkpoints:
         for checkpoint in self._all()[keep:]:
             _remove(checkpoint.folder)
         for attempt in self._attempts():
-            for leftover in attempt.glob(f"{_PARTIAL}*"):
+            # A newer one may have begun since this one last looked: what is in there is being written.
+            for leftover in attempt.glob(f"{_PARTIAL}*") if int(attempt.name) <= self._attempt else ():
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
