@@ -127,13 +127,20 @@ def test_parameters_and_digests_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"- a\n- b\n", b"a: [", b"\xff", b"just words", b"a: &a [x]\nb: [*a, *a]\n", b"[" * 3000]
+    "content",
+    [b"- a\n- b\n", b"a: [", b"\xff", b"just words", b"a: &a [x]\nb: [*a, *a]\n", b"[" * 3000, b"a: 0x" + b"f" * 6000],
 )
 def test_a_file_that_cannot_be_read_is_told_and_left_out(content: bytes) -> None:
     found = dvc.recorded({"params.yaml": content, "labels.csv.dvc": PROJECT["labels.csv.dvc"].encode()})
     assert found.params == {}
     assert [each.path for each in found.data] == ["labels.csv"]
     assert "params.yaml" in found.message
+
+
+def test_parameters_that_json_has_no_keys_for_are_told_as_text() -> None:
+    found = dvc.recorded({"params.yaml": b"splits: [{2026-11-01: 0.8, null: 1}]\n2026-11-02: {true: [x]}\n"})
+    assert found.params == {"splits": '[{"2026-11-01": 0.8, "None": 1}]', "2026-11-02.True": '["x"]'}
+    assert found.message == ""
 
 
 @pytest.mark.parametrize(
@@ -157,6 +164,18 @@ def test_a_report_is_cut_to_what_a_pod_can_say() -> None:
     assert f"{300 - len(fitted.params)} params, {200 - len(fitted.data)} data digests" in fitted.message
     small = ResolveReport(commit="a" * 40, params={"lr": "1"})
     assert dvc.within_limit(small) == small
+
+
+def test_a_report_of_many_long_branches_fits_too() -> None:
+    refs = [
+        "refs/tags/1.0.0",
+        *(f"refs/heads/{number:02}{'x' * 250}" for number in range(14)),
+        f"refs/heads/{'y' * 300}",
+    ]
+    fitted = dvc.within_limit(ResolveReport(commit="a" * 40, refs=refs, params={"lr": "1"}))
+    assert len(encode(fitted)) <= REPORT_LIMIT
+    assert fitted.refs == refs[: len(fitted.refs)]
+    assert len(fitted.refs) > 10
 
 
 def test_what_the_files_name_is_brought_by_its_digest(remote: Behaviour, tmp_path: Path) -> None:

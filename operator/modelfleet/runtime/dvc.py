@@ -18,6 +18,8 @@ from modelfleet.runtime.report import MESSAGE_LIMIT, RefusedError, encode
 PARAMS_LIMIT: Final = 128
 """Of ModelVersion's ``lineage.dvc.params``."""
 DATA_LIMIT: Final = 32
+_REF_LENGTH: Final = 300
+"""Of TrainingJob's ``status.source.refs``."""
 _NAME_LENGTH: Final = 128
 _VALUE_LENGTH: Final = 256
 
@@ -92,25 +94,31 @@ def within_limit(report: ResolveReport) -> ResolveReport:
         if len(name) <= _NAME_LENGTH and len(value) <= _VALUE_LENGTH
     }
     kept_params, kept_data = dict(list(params.items())[:PARAMS_LIMIT]), list(report.data[:DATA_LIMIT])
+    kept_refs = [ref for ref in report.refs if len(ref) <= _REF_LENGTH]
     while True:
         left = len(report.params) - len(kept_params), len(report.data) - len(kept_data)
         told = [report.message] if report.message else []
         if any(left):
             told.append(f"left out of the lineage, which is bounded: {left[0]} params, {left[1]} data digests")
+        message = "; ".join(told)[:MESSAGE_LIMIT]
         fitted = report.model_copy(
-            update={"params": kept_params, "data": kept_data, "message": "; ".join(told)[:MESSAGE_LIMIT]}
+            update={"refs": kept_refs, "params": kept_params, "data": kept_data, "message": message}
         )
         if len(encode(fitted)) <= REPORT_LIMIT:
             return fitted
         if len(kept_data) > len(kept_params) // 2:
             kept_data.pop()
-        else:
+        elif kept_params:
             kept_params.popitem()
+        else:
+            kept_refs.pop()
 
 
 def _yaml(name: str, content: bytes, unread: list[str]) -> dict[str, Any]:
     try:
-        document = yaml.load(content, _WithoutAliases)  # noqa: S506 (a safe loader)
+        document = _plain(yaml.load(content, _WithoutAliases))  # noqa: S506 (a safe loader)
+        # YAML has numbers that Python will not write out.
+        json.dumps(document, default=str)
     except (yaml.YAMLError, ValueError, RecursionError):
         document = ""
     if document is None:
@@ -121,11 +129,18 @@ def _yaml(name: str, content: bytes, unread: list[str]) -> dict[str, Any]:
     return document
 
 
+def _plain(value: Any) -> Any:
+    """The value with text for keys: those of YAML may be dates, say, and JSON has no such."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
 def _flat(prefix: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Leaves by dotted path; a list is one value, as DVC shows it."""
     if isinstance(value, dict) and depth < 16:
         for key, inner in value.items():
-            name = "".join(letter if "!" <= letter <= "~" else "_" for letter in str(key))
+            name = "".join(letter if "!" <= letter <= "~" else "_" for letter in key)
             yield from _flat(f"{prefix}.{name}" if prefix else name, inner, depth + 1)
     elif prefix:
         yield prefix, value if isinstance(value, str) else json.dumps(value, default=str)
