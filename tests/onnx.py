@@ -70,6 +70,16 @@ def scaled(
     return _number(1, 8) + _nested(2, b"tests") + graph + _nested(8, _number(2, opset))
 
 
+def elsewhere(location: str, length: int) -> bytes:
+    """The model y = x + weights, whose weights lie in another file: ``location``, relative to a folder."""
+    where = [
+        _nested(13, _nested(1, key), _nested(2, value))
+        for key, value in ((b"location", location.encode()), (b"offset", b"0"))
+    ]
+    weights = _nested(5, _number(1, length), _number(2, FLOAT), _nested(8, b"weights"), *where, _number(14, 1))
+    return _model([_node("Add", ["x", "weights"], "y")], length, "tests", [weights])
+
+
 def _model(nodes: list[bytes], length: int, producer: str, constants: list[bytes] | None = None) -> bytes:
     shape = _nested(2, _nested(1, _number(1, length)))
     tensor = _nested(2, _nested(1, _number(1, FLOAT), shape))

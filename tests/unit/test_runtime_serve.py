@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from e2e import oip
-from modelfleet.runtime import cpus, serve
+from modelfleet.api.wire import ServeOrder
+from modelfleet.runtime import cpus, onnx_model, serve
+from modelfleet.runtime.report import RefusedError
 from tests import onnx
 
 
@@ -215,6 +217,20 @@ def test_a_refused_model_is_never_loaded_and_says_why(
     said = json.loads(program.report.read_bytes())
     assert (said["file"], said["reason"]) == ("model", reason)
     assert hint in said["message"]
+
+
+def test_weights_that_nobody_hashed_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX can keep them in files beside the model; ONNX Runtime would look for those in the working folder."""
+    (tmp_path / "weights").write_bytes(np.ones(1000, np.float32).tobytes())
+    model = tmp_path / "model.onnx"
+    model.write_bytes(onnx.elsewhere("weights", 1000))
+    monkeypatch.chdir(tmp_path)
+    order = ServeOrder(
+        model="m", version="1.2.0", path=str(model), sha256=hashlib.sha256(model.read_bytes()).hexdigest()
+    )
+    with pytest.raises(RefusedError, match="no model that ONNX Runtime loads") as refused:
+        onnx_model.load(order)
+    assert refused.value.reason == "Invalid"
 
 
 def test_nothing_is_noted_for_the_maker_of_onnx_runtime(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ DATATYPES: Final = {
 }
 
 
+_NO_FOLDER: Final = "/dev/null"
+"""Where weights outside of the model's file are looked for; nothing can lie below it."""
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
     """A model ready to answer."""
@@ -80,6 +84,9 @@ def load(order: ServeOrder) -> OnnxModel:
     options.intra_op_num_threads = cpus.available()
     # Idle threads shall sleep: a gateway has other work, and a battery or a heat budget.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A model may name other files for its weights. Nobody hashed those, so none is loaded: neither from the working
+    # folder, where ONNX Runtime would look for them by default, nor from anywhere else.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     try:
         session = onnxruntime.InferenceSession(
             content, sess_options=options, providers=onnxruntime.get_available_providers()
