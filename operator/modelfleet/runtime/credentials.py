@@ -7,6 +7,7 @@ Every other store, and whatever these do not cover: ``storage_options.json``, ha
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Access:
 def load(protocol: str, folder: Path | None) -> Access:
     """Read the options for a protocol from a mounted Secret; without a folder the access is anonymous."""
     keys = read_keys(folder)
+    secrets = list(keys.values())
     if protocol in ("s3", "s3a"):
         options = _s3(keys)
     elif protocol in ("http", "https"):
@@ -47,7 +49,8 @@ def load(protocol: str, folder: Path | None) -> Access:
         if not isinstance(extra, dict):
             raise RefusedError("Invalid", "key storage_options.json of the Secret must hold a JSON object")
         options |= extra
-    return Access(options, frozenset(value for value in keys.values() if len(value) >= 4))
+        secrets += _texts(extra)
+    return Access(options, frozenset(value for value in secrets if len(value) >= 4))
 
 
 def read_keys(folder: Path | None) -> dict[str, str]:
@@ -57,7 +60,18 @@ def read_keys(folder: Path | None) -> dict[str, str]:
     if not folder.is_dir():
         raise RefusedError("Unauthorized", f"the credentials folder {folder} is not there: is the Secret mounted?")
     # Kubernetes mounts keys as links into a hidden folder, whose name starts with two dots.
-    return {path.name: path.read_text().strip() for path in folder.iterdir() if path.is_file() and path.name[:1] != "."}
+    found = (path for path in folder.iterdir() if path.is_file() and path.name[:1] != ".")
+    # A key of bytes, such as a Java trust store, may lie beside those that are read here.
+    return {path.name: path.read_text(errors="replace").strip() for path in found}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value: an account's key may lie at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _s3(keys: dict[str, str]) -> dict[str, Any]:

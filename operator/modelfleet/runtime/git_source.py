@@ -78,7 +78,9 @@ def connection(repository: str, credentials_path: str | None) -> Iterator[Remote
     """
     parts = urlsplit(repository)
     keys = credentials.read_keys(Path(credentials_path) if credentials_path else None)
-    secrets = frozenset(value for name, value in keys.items() if name not in ("username", "known_hosts", "ca.crt"))
+    secrets = frozenset(
+        value for name, value in keys.items() if value and name not in ("username", "known_hosts", "ca.crt")
+    )
     with tempfile.TemporaryDirectory(prefix="git-") as scratch:
         if parts.scheme == "ssh":
             client: GitClient = _ssh(parts.hostname or "", parts.port, parts.username, keys, Path(scratch))
