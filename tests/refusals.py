@@ -151,6 +151,7 @@ RULES = (
     Refusal("ModelVersion", {"spec.artifacts.0.sha256": "0F1E" * 16}, "spec.artifacts[0].sha256", _DIGEST),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri", _URI),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri", _URI),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "https://[models.example/x"}, "spec.artifacts[0].uri", _URI),
     Refusal("ModelVersion", {"spec.artifacts.0.signatureUri": "m.sig"}, "spec.artifacts[0].signatureUri", _URI),
     Refusal("ModelVersion", {"spec.verification.every": "90m"}, "spec.verification.every", _HOURS),
     Refusal("ModelVersion", {"spec.verification.every": "0h"}, "spec.verification.every", _HOURS),
@@ -179,6 +180,10 @@ RULES = (
     ),
     Refusal("TrainingJob", {"spec.source.git.repository": "git@a.example:b"}, "spec.source.git.repository", _GIT),
     Refusal("TrainingJob", {"spec.source.git.repository": "file:///srv/git"}, "spec.source.git.repository", _GIT),
+    Refusal(
+        "TrainingJob", {"spec.source.git.repository": "ssh://git@a.example:b/c"}, "spec.source.git.repository", _GIT
+    ),
+    Refusal("TrainingJob", {"spec.source.git.repository": "ssh://-oA=b/c"}, "spec.source.git.repository", _GIT),
     Refusal(
         "TrainingJob",
         {"spec.source.git.repository": "https://me:pw@a.example/b"},

@@ -234,6 +234,8 @@ def test_a_listing_leads_nowhere_else(remote: Behaviour, tmp_path: Path) -> None
     [
         ("/srv/dvc", {}, "pods reach http, https, s3, gs and abfs only"),
         ("ssh://me@store/dvc", {}, "pods reach http"),
+        ("http://[store/dvc", {}, "is no URL"),
+        ("a\nnonsense", {}, "cannot be read"),
         ("http://a.example", {"remote": "other"}, "has no remote other"),
     ],
 )

@@ -195,6 +195,13 @@ def test_wrong_or_missing_credentials_are_told_without_them(
     assert refusal(url, credentials_path=secret(tmp_path / "half", username="me")).reason == "Invalid"
 
 
+@pytest.mark.parametrize("url", ["ssh://git@git.example:vision/defect", "https://git.example:99999/x", "https://[x/y"])
+def test_what_is_no_url_ends_the_job(url: str) -> None:
+    refused = refusal(url)
+    assert (refused.reason, refused.exit_code) == ("Invalid", Exit.REFUSED)
+    assert "source.git.repository" in refused.message
+
+
 def test_a_key_opens_the_repository_over_ssh(repository: Repository, tmp_path: Path) -> None:
     repository.commit({"a": "0"})
     commit = repository.commit({"a": "1"})

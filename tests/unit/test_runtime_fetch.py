@@ -22,7 +22,7 @@ from modelfleet.api.wire import (
 from modelfleet.runtime import __main__ as programs
 from modelfleet.runtime import fetch as fetching
 from modelfleet.runtime import onnx_check, onnx_probe, report, store, verify
-from modelfleet.runtime.report import RefusedError
+from modelfleet.runtime.report import Exit, RefusedError
 from tests import onnx
 from tests.unit.file_server import Behaviour, serving
 
@@ -316,3 +316,9 @@ def test_a_report_of_many_models_fits_a_termination_message() -> None:
     back = VerifyReport.model_validate_json(sent)
     assert [file.name for file in back.artifacts] == [file.name for file in files]
     assert back.artifacts[0].outputs == ports
+
+
+def test_what_is_no_url_is_refused_for_good(tmp_path: Path, server: Behaviour) -> None:
+    refusal = refused(item(server, tmp_path, uri="https://me:pw@[models/m.onnx"))
+    assert (refusal.reason, refusal.exit_code) == ("Invalid", Exit.REFUSED)
+    assert "pw" not in refusal.message

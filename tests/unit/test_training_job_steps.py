@@ -177,6 +177,24 @@ def test_the_dataset_is_brought_to_the_first_steps_only() -> None:
     assert "/var/run/modelfleet/credentials/d" not in mounted
 
 
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("s3://data/2026-11/", "2026-11"),
+        ("s3://data", "dataset"),
+        ("s3://data/..", "dataset"),
+        ("https://[::ffff:]/d.npz#part", "d.npz"),
+    ],
+)
+def test_the_dataset_lies_under_its_own_name_where_it_has_one(uri: str, name: str) -> None:
+    dataset = {"storageUri": uri, "digest": f"sha256:{DIGEST}"}
+    obj = World(job(step("a"), initializer={"dataset": dataset})).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    template = step_job.job(obj, spec, spec.steps[0], 1, {}, INSTALLATION)["spec"]["template"]
+    order = json.loads(template["spec"]["initContainers"][0]["env"][0]["value"])
+    assert order["files"][0]["path"] == f"/workspace/dataset/{name}"
+
+
 def test_a_users_image_runs_under_the_same_rules_as_ours() -> None:
     spec = pod(job(trainer=TRAINER, imagePullSecrets=[{"name": "registry"}]))
     container = spec["containers"][0]

@@ -22,6 +22,9 @@ VERSION_PATTERN = (
     r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
     rf"(-{_PRERELEASE}(\.{_PRERELEASE})*)?$"
 )
+_HOST = r"[!-.0-Z\\^-~]"
+"""A character of what stands before a URL's path; brackets are for IPv6 addresses alone."""
+_ADDRESS = r"\[[0-9A-Fa-f:.]+\]"
 PASSWORD_PATTERN = r"^[A-Za-z0-9+.-]+://[^/]*:[^/]*@"  # noqa: S105 (finds passwords, is none)
 
 ObjectName = Annotated[str, Field(pattern=LABEL_PATTERN, max_length=63)]
@@ -84,7 +87,7 @@ StoreUri = Annotated[
     Field(max_length=2048),
     Rules(
         matches(
-            r"^(https?|s3|gs|abfs|hf|file)://[!-~]+$",
+            rf"^(https?|s3|gs|abfs|hf|file)://(({_HOST}+|{_HOST}*{_ADDRESS}(:[0-9]+)?)(/[!-~]*)?|/[!-~]+)$",
             "must be an http, https, s3, gs, abfs, hf or file URL, such as s3://models/defect/int8.onnx",
         ),
         _no_password,
@@ -95,7 +98,7 @@ WritableStoreUri = Annotated[
     Field(max_length=2048),
     Rules(
         matches(
-            r"^(s3|gs|abfs)://[!-~]+$",
+            rf"^(s3|gs|abfs)://{_HOST}+(/[!-~]*)?$",
             "must be a folder that can be written, as an s3, gs or abfs URL such as s3://models/defect",
         ),
         _no_password,
@@ -108,7 +111,8 @@ GitUrl = Annotated[
     Field(max_length=2048),
     Rules(
         matches(
-            r"^(https?|ssh)://[!-~]+$",
+            # Of ssh://git@git.example:vision/defect, which mixes the two ways to write it, the port is no number.
+            rf"^(https?|ssh)://([!-.0-?A-Z\\^-~]*@)?([A-Za-z0-9_][-A-Za-z0-9_.]*|{_ADDRESS})(:[0-9]{{1,5}})?(/[!-~]*)?$",
             "must be an https, http or ssh URL, such as https://git.example/vision/defect or"
             " ssh://git@git.example/vision/defect (for git@git.example:vision/defect)",
         ),

@@ -1,8 +1,8 @@
 """What is brought to a training job's first steps before they start: a dataset by its digest, a model to begin with."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Initializer, Step, TrainingJobSpec
@@ -58,7 +58,10 @@ def containers(wanted: Initializer, workspace: Mapping[str, Any], installation: 
 
 
 def _file(name: str, uri: str, digest: str, source: Any, folder: str) -> wire.FetchItem:
-    file_name = urlsplit(uri).path.rstrip("/").rpartition("/")[2] or name
+    path = re.split("[?#]", uri.partition("://")[2].partition("/")[2])[0]
+    file_name = path.rstrip("/").rpartition("/")[2]
+    if file_name in ("", ".", ".."):
+        file_name = name
     return wire.FetchItem(
         name=name,
         uri=uri,

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from modelfleet.api.wire import PullOrder
 from modelfleet.runtime import dvc, store
@@ -71,7 +70,10 @@ def _remote(root: Path, project: Path, order: PullOrder) -> _Remote:
     config = configparser.ConfigParser(interpolation=None)
     for folder in (project, root):
         if (folder / ".dvc" / "config").is_file():
-            config.read_string((folder / ".dvc" / "config").read_text(errors="replace"))
+            try:
+                config.read_string((folder / ".dvc" / "config").read_text(errors="replace"))
+            except configparser.Error as error:
+                raise RefusedError("Invalid", f".dvc/config of the source cannot be read: {error}") from None
             break
     name = order.remote or config.get("core", "remote", fallback="")
     sections = [f"'remote \"{name}\"'", f'remote "{name}"']
@@ -79,7 +81,7 @@ def _remote(root: Path, project: Path, order: PullOrder) -> _Remote:
     if not url:
         what = f"no remote {name}" if name else "no default remote: name one in source.dvc.remote"
         raise RefusedError("Invalid", f".dvc/config of the source has {what}")
-    if urlsplit(url).scheme not in ("http", "https", "s3", "gs", "abfs"):
+    if not url.startswith(("http://", "https://", "s3://", "gs://", "abfs://")):
         raise RefusedError(
             "Invalid", f"DVC's remote {name} is {store.redact(url)}: pods reach http, https, s3, gs and abfs only"
         )

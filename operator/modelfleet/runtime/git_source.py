@@ -76,14 +76,18 @@ def connection(repository: str, credentials_path: str | None) -> Iterator[Remote
     Keys of the Secret: ``username`` and ``password``, or ``token``; ``ca.crt``; for SSH ``ssh-privatekey`` and
     ``known_hosts``.
     """
-    parts = urlsplit(repository)
+    try:
+        parts = urlsplit(repository)
+        port = parts.port
+    except ValueError as error:
+        raise RefusedError("Invalid", f"source.git.repository {store.redact(repository)} is no URL: {error}") from None
     keys = credentials.read_keys(Path(credentials_path) if credentials_path else None)
     secrets = frozenset(
         value for name, value in keys.items() if value and name not in ("username", "known_hosts", "ca.crt")
     )
     with tempfile.TemporaryDirectory(prefix="git-") as scratch:
         if parts.scheme == "ssh":
-            client: GitClient = _ssh(parts.hostname or "", parts.port, parts.username, keys, Path(scratch))
+            client: GitClient = _ssh(parts.hostname or "", port, parts.username, keys, Path(scratch))
         else:
             client = _http(repository, keys, Path(scratch))
         path = unquote(parts.path)

@@ -54,7 +54,10 @@ class Stream:
 
 def redact(uri: str) -> str:
     """Return a URI that may be printed: without user, password, query and fragment, and not too long for a message."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return f"{uri.partition('://')[0]}://…"
     plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return plain if len(plain) <= _PRINTED else f"{plain[: _PRINTED // 3]}…{plain[1 - _PRINTED + _PRINTED // 3 :]}"
 
@@ -148,7 +151,10 @@ def _open(uri: str, credentials_path: str | None) -> tuple[Any, str, credentials
 
 
 def _protocol(uri: str) -> str:
-    protocol = urlsplit(uri).scheme
+    try:
+        protocol = urlsplit(uri).scheme
+    except ValueError as error:
+        raise RefusedError("Invalid", f"{redact(uri)} is no URL: {error}") from None
     if not protocol:
         raise RefusedError("Invalid", f"{uri} has no scheme: write for example s3://bucket/model.onnx")
     return protocol
