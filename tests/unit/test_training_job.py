@@ -351,6 +351,21 @@ def test_the_same_spec_created_again_trains_nothing() -> None:
     assert again.all("Job") == []
 
 
+def test_of_two_jobs_of_one_spec_the_one_that_comes_second_says_that_it_was_stopped() -> None:
+    first = begin(step("train"))
+    first.finish("nightly-train-1", report((artifact(),)))
+    first.settle()
+    again = World(job(step("train")) | {"metadata": {"name": "twin", "uid": "another"}})
+    again.settle()
+    assert phases(again) == {"train": "Running"}
+    again.put(first.all("ModelVersion")[0])
+    again.settle()
+    assert again.condition("Complete")["reason"] == "AlreadyRegistered"
+    assert again.all("Job") == []
+    assert phases(again) == {"train": "Failed"}
+    assert "stopped, because the ModelVersion exists" in again.status["steps"][0]["message"]
+
+
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_a_version_of_somebody_else_is_not_touched(by_hand: bool) -> None:
     first = begin(step("train"))
@@ -437,6 +452,24 @@ def test_the_deadline_ends_all_steps() -> None:
     assert world.condition("Failed")["reason"] == "DeadlineExceeded"
     assert world.unfinished() == []
     assert phases(world) == {"a": "Failed", "b": "Failed"}
+
+
+def test_what_was_done_in_time_is_registered_though_the_operator_was_away() -> None:
+    world = begin(step("a"), activeDeadlineSeconds=600)
+    world.finish("nightly-a-1", report((artifact(),)))
+    world.now += timedelta(seconds=700)
+    world.settle()
+    assert (world.status["phase"], world.status["modelVersion"]) == ("Succeeded", "m-1-0-0")
+
+
+def test_the_deadline_ends_a_job_whose_version_is_refused() -> None:
+    world = begin(step("a"), activeDeadlineSeconds=600)
+    world.finish("nightly-a-1", report((artifact(),)))
+    world.refusals = {"m-1-0-0": Refusal("exceeded quota", final=False)}
+    world.settle()
+    assert world.condition("Ready")["reason"] == "ModelVersionRefused"
+    world.wait(601)
+    assert world.condition("Failed")["reason"] == "DeadlineExceeded"
 
 
 def test_when_a_step_fails_for_good_the_others_are_stopped() -> None:

@@ -103,7 +103,9 @@ def _plan(obj: RawObject, observed: Observed, installation: Installation, now: d
         missed = [*made.notes, *_gate_notes(before, verdicts)] if done and report.reason == "Registered" else []
         return _end(obj, report, observed, now, missed)
     deadline = _deadline(spec, before, now)
-    if deadline is not None and now >= deadline and not spec.suspend:
+    # What was done in time is registered, however late the operator sees it; a version that is refused is not done.
+    over = len(made.done) < len(order) or spec.output.model_version_name in observed.refusals
+    if deadline is not None and now >= deadline and over and not spec.suspend:
         message = f"the job did not end within activeDeadlineSeconds ({spec.active_deadline_seconds} s)"
         stopped = training_status.stopped(known, message)
         report = Report("Failed", "DeadlineExceeded", message, steps=stopped, restarts=int(before.get("restarts", 0)))
@@ -249,12 +251,12 @@ def _already_there(
     judged = (obj.get("status") or {}).get("gate") or []
     if claim == "Ours" and not judged and not gate.needs_baseline(spec.gate):
         judged = [verdict.status() for verdict in gate.judge(spec.gate, registration.merged(made.results())[0])]
+    stopped = training_status.stopped(known, "stopped, because the ModelVersion exists")
     if claim == "Foreign":
         message = (
             f"ModelVersion {name} exists, registered {registration.registered_by(existing)};"
             " give this job another version"
         )
-        stopped = training_status.stopped(known, "stopped, because the ModelVersion exists")
         return Report("Failed", "ModelVersionExists", message, steps=stopped, gate=judged, restarts=restarts)
     ours = claim == "Ours"
     message = (
@@ -264,7 +266,7 @@ def _already_there(
         "Succeeded",
         "Registered" if ours else "AlreadyRegistered",
         message,
-        steps=known,
+        steps=stopped,
         gate=judged,
         restarts=restarts,
         model_version=name,
