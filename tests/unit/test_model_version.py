@@ -369,3 +369,13 @@ def test_an_edit_of_what_may_change_is_observed_and_hashes_nothing_again(world: 
     assert world.status["snapshotHash"] == before["snapshotHash"]
     assert world.condition("Ready")["status"] == "True"
     assert world.unfinished() == []
+
+
+def test_gateways_of_any_platform_are_spared_where_there_is_another_node() -> None:
+    world = World(version())
+    world.settle()
+    job = world.job("verify-m-1-0-0-1") or {}
+    affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    keys = {each["key"]: each["operator"] for each in preferred["preference"]["matchExpressions"]}
+    assert keys == {"node-role.kubernetes.io/edge": "DoesNotExist", "openyurt.io/is-edge-worker": "NotIn"}

@@ -169,7 +169,9 @@ def test_a_file_that_is_no_archive_of_arrays_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "InvalidSamples"
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x42\x7f", onnx.identity()[:-2]])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 40, b"\x42\x7f", onnx.identity()[:-2], onnx.scaled(2.0, opset=2**64 - 1)]
+)
 def test_the_opset_of_a_file_that_tells_none_is_unknown(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m"
     path.write_bytes(content)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from modelfleet.api import names, wire
 from modelfleet.api.common import SecretReference
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import job_state, naming, pods
+from modelfleet.plan import job_state, naming, pods, provider
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
@@ -247,9 +247,8 @@ def read(spec: ModelVersionSpec, ended: job_state.Ending, job_pods: Iterable[Map
     """What a finished Job found, from its pod's termination message."""
     exits = [each for pod in job_pods for each in job_state.exits(pod) if each.container == CONTAINER]
     if ended.reason == "DeadlineExceeded":
-        return Finding(
-            "Unreachable", f"verification did not end within {_deadline(spec)} s: {_REMEDIES['Unreachable']}"
-        )
+        message = f"verification did not end within {_deadline(spec)} s: see that its pod can start; "
+        return Finding("Unreachable", message + _REMEDIES["Unreachable"])
     if exits and exits[0].reason == "OOMKilled":
         message = f"the verifying pod took more memory than it may have; {_REMEDIES['OutOfMemory']}"
         return Finding("OutOfMemory", message)
@@ -309,7 +308,10 @@ _AWAY_FROM_THE_EDGE: Final = {
             {
                 "weight": 100,
                 "preference": {
-                    "matchExpressions": [{"key": "node-role.kubernetes.io/edge", "operator": "DoesNotExist"}]
+                    "matchExpressions": [
+                        {"key": provider.EDGE_LABEL, "operator": "DoesNotExist"},
+                        {"key": provider.YURT_LABEL, "operator": "NotIn", "values": ["true"]},
+                    ]
                 },
             }
         ]

@@ -14,6 +14,8 @@ _DOMAIN: Final = 1
 _VERSION: Final = 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT: Final = 10
+_LARGEST_OPSET: Final = 2**31 - 1
+"""A negative one is read as a number that no status can hold."""
 
 
 def opset(path: Path) -> int | None:
@@ -38,7 +40,7 @@ def _default_opset(content: mmap.mmap) -> int | None:
             elif inner == _VERSION and isinstance(part, int):
                 version = part
         if domain in (b"", b"ai.onnx"):
-            return version
+            return version if version is not None and version <= _LARGEST_OPSET else None
     return None
 
 
