@@ -160,6 +160,7 @@ def test_wrong_requests_are_answered_with_what_to_change(start: Start) -> None:
         (program.infer(1, 2), 400, "the model takes [3]"),
         (program.infer(1, 2, 3, datatype="INT8"), 400, "takes 'FP32'"),
         (program.infer(1, 2, 3, name="z"), 400, "'z' is unknown; the model takes 'x'"),
+        (program.infer(1, 2, 3, name=["x"]), 400, "['x'] is unknown; the model takes 'x'"),
         (program.ask(infer, {"inputs": []}), 400, "'x' is missing"),
         (program.ask(infer, {"inputs": [good, good]}), 400, "twice"),
         (program.ask(infer, {"inputs": [good], "outputs": [{"name": "q"}]}), 400, "the model gives 'y'"),

@@ -35,7 +35,7 @@ def _inputs(model: OnnxModel, tensors: object) -> dict[str, Array]:
     given: dict[str, Array] = {}
     for tensor in tensors:
         name = tensor.get("name")
-        if name not in specs:
+        if not isinstance(name, str) or name not in specs:
             raise RequestError(f"input {name!r} is unknown; the model takes {', '.join(map(repr, specs))}")
         if name in given:
             raise RequestError(f"input {name!r} is given twice")
