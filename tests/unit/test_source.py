@@ -59,6 +59,12 @@ def test_the_commit_is_found_before_any_step_begins() -> None:
     TrainingJobStatus.model_validate(world.status)
 
 
+def test_the_pod_that_finds_it_may_pull_from_where_the_steps_do() -> None:
+    world = begin(imagePullSecrets=[{"name": "registry"}])
+    template = (world.job(RESOLVE_1) or {})["spec"]["template"]["spec"]
+    assert template["imagePullSecrets"] == [{"name": "registry"}]
+
+
 def test_the_commit_is_recorded_before_anything_rests_on_it() -> None:
     world = begin()
     world.finish(RESOLVE_1, resolved("refs/heads/main"))

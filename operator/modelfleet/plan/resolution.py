@@ -116,7 +116,8 @@ def _start(resolution: Resolution, setting: Setting, git: SourceGit, number: int
     except placement.UnknownNodePoolError as error:
         made.blocked = Halt("UnknownNodePool", f"source: {error}")
         return
-    job = source.job(setting.obj, git, number, placement.fields(setting.spec, pool), setting.installation)
+    where = placement.fields(setting.spec, pool)
+    job = source.job(setting.obj, setting.spec, git, number, where, setting.installation)
     name = job["metadata"]["name"]
     refusal = setting.refusals.get(name)
     if refusal is not None:

@@ -50,7 +50,12 @@ def job_name(training_job: str, attempt: int) -> str:
 
 
 def job(
-    obj: RawObject, git: SourceGit, attempt: int, placement: Mapping[str, Any], installation: Installation
+    obj: RawObject,
+    spec: TrainingJobSpec,
+    git: SourceGit,
+    attempt: int,
+    placement: Mapping[str, Any],
+    installation: Installation,
 ) -> RawObject:
     """The Job that finds out the commit, once. It runs where the steps do: their way to the repository is tried."""
     metadata = obj["metadata"]
@@ -90,7 +95,7 @@ def job(
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    **pods.pod_basics(),
+                    **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
                     "restartPolicy": "Never",
                     "containers": [container],
                     "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],
