@@ -9,9 +9,27 @@ from pathlib import Path
 
 from modelfleet import application
 from modelfleet.reconcile.context import Reconcile
-from modelfleet.settings import Settings
+from modelfleet.settings import ProgressSetting, Settings
 from tests.objects import RawObject
 from tests.replicas import QUICK
+
+PROGRESS = "modelfleet-progress"
+POD_ADDRESS = "10.11.12.13"
+
+
+def progress(namespace: str) -> list[RawObject]:
+    """The Service and the Secret by which training pods find and trust the leader, as the chart brings them."""
+    metadata = {"name": PROGRESS, "namespace": namespace}
+    ports = [{"name": "progress", "port": 8443, "protocol": "TCP"}]
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"},
+    ]
+
+
+def told() -> ProgressSetting:
+    """Settings that go with :func:`progress`."""
+    return ProgressSetting(service=PROGRESS, secret=PROGRESS, host="127.0.0.1", port=0, address=POD_ADDRESS)
 
 
 def settings(name: str, namespace: str) -> Settings:

@@ -53,7 +53,9 @@ class OperatorProcess:
         if shipped is None:
             raise RuntimeError(f"the chart made no ConfigMap {RELEASE}")
         settings = yaml.safe_load(shipped["data"]["config.yaml"])
-        self._write("operator.yaml", json.dumps({**settings, "httpHost": "127.0.0.1", "httpPort": 0}))
+        # Its pods are simulated: they have no progress to tell, and no way to where this listens.
+        own = {"httpHost": "127.0.0.1", "httpPort": 0, "progress": {}}
+        self._write("operator.yaml", json.dumps({**settings, **own}))
 
     def start(self) -> None:
         """Start it; it takes the Lease as soon as its view is complete."""

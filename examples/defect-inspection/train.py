@@ -93,6 +93,7 @@ def main() -> None:
             schedule.step()
         if rank == 0:
             held = accuracy(network, held_images, held_labels)
+            step.progress(epoch + 1, of=EPOCHS, metrics={"loss": loss.item(), "validation_accuracy": held})
             print(f"epoch {epoch + 1}/{EPOCHS}: loss {loss.item():.4f}, validation accuracy {held:.4f}", flush=True)
         if checkpoints.due():
             checkpoints.save(epoch + 1, save)

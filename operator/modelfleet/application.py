@@ -8,11 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 from modelfleet import __version__, settings
-from modelfleet.api import crd, names
+from modelfleet.api import crd, names, progress
 from modelfleet.api.wire import FailureReason
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection, load_configuration
@@ -21,9 +22,13 @@ from modelfleet.cluster.kinds import KINDS, OWN_KINDS
 from modelfleet.cluster.lease import Lease, Timing
 from modelfleet.cluster.prometheus import Prometheus
 from modelfleet.cluster.sync import Synchronizer
+from modelfleet.cluster.tokens import Tokens
 from modelfleet.cluster.view import View
+from modelfleet.handlers.progress import ProgressServer
+from modelfleet.handlers.progress_service import ProgressService
 from modelfleet.handlers.routing_watch import RoutingWatch
 from modelfleet.handlers.watch import WatchThread
+from modelfleet.plan import installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.probes import ProbeServer
 from modelfleet.reconcile import routing, sweep
@@ -75,6 +80,17 @@ class Application:
         context = Context(self._view, self._cluster, chosen.installation(), self._measurements, self._reports, _utc_now)
         executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         self._controller = Controller(reconcilers, context, executor, self._metrics)
+        server = ProgressServer(
+            self._view,
+            Tokens(self._connection, progress.AUDIENCE),
+            self._reports,
+            leads=lambda: self._lease.held and self._queue is not None,
+            now=_utc_now,
+            observe=lambda code: self._metrics.progress_reports.labels(str(code)).inc(),
+        )
+        self.progress = ProgressService(
+            chosen.progress, chosen.namespace, self._cluster, server, self._announce, _utc_now
+        )
         self._view.listen(self._changed)
         self._watch = WatchThread(self._observed)
         self._routing = RoutingWatch(
@@ -99,6 +115,7 @@ class Application:
             work.cancel()
             await asyncio.wait([work])
             await self._lease.release()
+            await self.progress.stop()
             await self._watch.stop()
             await self._probes.stop()
             await self._measurements.close()
@@ -183,21 +200,24 @@ class Application:
 
     async def _term(self) -> None:
         """Reconcile and sweep while the Lease is ours."""
+        self._reports.clear()
         pace = Pace(resync=self._settings.resync_seconds)
         queue = self._queue = Queue(self._controller.process, pace, self._settings.workers)
         for kind in OWN_KINDS:
             for obj in self._view.list(kind):
                 queue.add(Key(kind, obj["metadata"]["namespace"], obj["metadata"]["name"]))
-        working = asyncio.create_task(queue.run())
+        working = asyncio.create_task(self._work_off(queue))
         sweeping = asyncio.create_task(
             sweep.run(self._cluster, self._settings.installation_name, self._settings.sweep_interval_seconds)
         )
+        serving = asyncio.create_task(self.progress.run())
         keeping = asyncio.create_task(self._lease.keep())
-        tasks: list[asyncio.Task[None]] = [working, sweeping, keeping]
+        tasks: list[asyncio.Task[None]] = [working, sweeping, serving, keeping]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sweeping.cancel()
+            serving.cancel()
             queue.stop()
             await asyncio.wait([working], timeout=STOP_SECONDS)
             self._queue = None
@@ -207,6 +227,11 @@ class Application:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+    async def _work_off(self, queue: Queue) -> None:
+        # The pods of a Job are told where to report when it is made, or never.
+        await self.progress.tried()
+        await queue.run()
 
     def _observed(self, type_: str | None, obj: RawObject) -> None:
         """An event of a watch stream."""
@@ -231,6 +256,9 @@ class Application:
         """What a reconcile asked for, or a pod told, has come in."""
         if self._queue is not None:
             self._queue.add(key)
+
+    def _announce(self, server: installation.ProgressServer) -> None:
+        self._controller.inform(replace(self._settings.installation(), progress=server))
 
     def _count_query(self, result: str) -> None:
         self._metrics.analysis_queries.labels(result).inc()

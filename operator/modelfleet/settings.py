@@ -16,6 +16,7 @@ from modelfleet.plan.channel import DEFAULT_RULES, ChannelRule
 from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool, SignaturePolicy, TrustedKey
 
 PATH_ENV: Final = "MODELFLEET_CONFIG"
+ADDRESS_ENV: Final = "MODELFLEET_POD_IP"
 DEFAULT_PATH: Final = "/etc/modelfleet/config.yaml"
 
 Address = Annotated[str, Field(pattern=r"^https?://[^/?#@]+(/[^?#@]*)?$")]
@@ -126,6 +127,26 @@ class VerificationSetting(_Setting):
     signatures: SignaturesSetting = SignaturesSetting()
 
 
+class ProgressSetting(_Setting):
+    """How training pods tell the leader their progress; the chart brings the Service and the Secret."""
+
+    service: str = ""
+    """Name of the Service, in the operator's namespace and without a selector; empty: pods tell nothing."""
+    secret: str = ""
+    """Name of the Secret there that holds the server's key and certificate; the operator fills it."""
+    host: str = "0.0.0.0"  # noqa: S104 (pods of all namespaces report)
+    port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    """Where it listens; 0 picks a free port."""
+    address: str = ""
+    """IP address at which pods reach this replica; MODELFLEET_POD_IP in the chart."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ProgressSetting":
+        if self.service and not (self.secret and self.address):
+            raise ValueError("service needs secret and address (or MODELFLEET_POD_IP in the environment)")
+        return self
+
+
 class Settings(_Setting):
     """Everything that can be set; the file's keys are these names in camelCase."""
 
@@ -153,6 +174,7 @@ class Settings(_Setting):
     """Time between the two looks that must agree before a node label without an owner is taken off."""
     lease: LeaseSetting = LeaseSetting()
     traffic: TrafficSetting = TrafficSetting()
+    progress: ProgressSetting = ProgressSetting()
     http_host: str = "0.0.0.0"  # noqa: S104 (probes and Prometheus come from outside the pod)
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Probes and metrics; 0 picks a free port."""
@@ -201,6 +223,9 @@ def load(path: str | None = None) -> Settings:
         value = os.environ.get(f"MODELFLEET_{name.upper()}")
         if value:
             content[to_camel(name)] = value
+    address = os.environ.get(ADDRESS_ENV)
+    if address and isinstance(content.get("progress"), dict):
+        content["progress"] = {"address": address, **content["progress"]}
     try:
         return Settings.model_validate(content)
     except ValidationError as error:

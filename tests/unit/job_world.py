@@ -256,7 +256,7 @@ class World:
             nodes=nodes,
             reports=list(self.reports.values()),
         )
-        return training_job.plan(self.obj, observed, INSTALLATION, self.now)
+        return training_job.plan(self.obj, observed, self.installation, self.now)
 
     def _resolving(self, pods: list[Object]) -> steps.Attempt | None:
         source = self.status.get("source", {})

@@ -33,9 +33,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" . }}
 {{- end -}}
 
+{{/* The Service by which training pods reach the leader, and the Secret with its certificate. */}}
+{{- define "modelfleet.progress" -}}
+{{ include "modelfleet.fullname" . }}-progress
+{{- end -}}
+
 {{/* The operator's configuration file; modelfleet/settings.py says what each field means. */}}
 {{- define "modelfleet.config" -}}
 {{- $operator := .Values.operator -}}
+{{- $progress := ternary (include "modelfleet.progress" .) "" .Values.progress.enabled -}}
 {{- toYaml (dict
   "installationName" (printf "%s/%s" .Release.Namespace .Release.Name)
   "namespace" .Release.Namespace
@@ -46,6 +52,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "verification" .Values.verification
   "channels" .Values.channels
   "analysis" .Values.analysis
+  "progress" (ternary (dict "service" $progress "secret" $progress) (dict) .Values.progress.enabled)
   "lease" (merge (dict "name" (include "modelfleet.fullname" .)) $operator.lease)
   "workers" $operator.workers
   "resyncSeconds" $operator.resyncSeconds

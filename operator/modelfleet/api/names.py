@@ -44,6 +44,9 @@ ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 HOSTFILE_ANNOTATION: Final = f"{GROUP}/hostfile"
 """On pods of a DeepSpeed step: its hostfile, which the kubelet shows them as a file."""
 
+PROGRESS_AUTHORITY_ANNOTATION: Final = f"{GROUP}/progress-authority"
+"""On pods of distributed steps: who signs for the server that they tell their progress, as PEM."""
+
 NODE_LABEL_PREFIX: Final = "node.modelfleet.dev/"
 """Prefix of the only labels the operator writes on nodes: ``node.modelfleet.dev/<owner>: <install>-<workload>``.
 

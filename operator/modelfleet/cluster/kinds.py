@@ -44,6 +44,9 @@ _ALL: Final = (
     Kind("Workload", "kueue.x-k8s.io/v1beta1", "workloads"),
     Kind("Event", "events.k8s.io/v1", "events"),
     Kind("Lease", "coordination.k8s.io/v1", "leases"),
+    Kind("Secret", "v1", "secrets"),
+    Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
+    Kind("TokenReview", "authentication.k8s.io/v1", "tokenreviews", namespaced=False),
     Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),
 )
 

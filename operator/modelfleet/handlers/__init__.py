@@ -1,1 +1,1 @@
-"""Kopf: an event of the API server becomes keys in the queue. Nothing is decided here."""
+"""Kopf: an event of the API server becomes keys in the queue; so does a report of a pod. Nothing is decided here."""

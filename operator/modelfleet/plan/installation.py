@@ -38,6 +38,16 @@ class TrustedKey:
 
 
 @dataclass(frozen=True)
+class ProgressServer:
+    """Where the pods of distributed steps tell their progress."""
+
+    url: str
+    """Without a path: ``https://<service>.<namespace>.svc:<port>``."""
+    authority: str
+    """Certificates of those who may sign for it, as PEM."""
+
+
+@dataclass(frozen=True)
 class Installation:
     """One installed operator: its identity, its own images, and the node pools its administrator named."""
 
@@ -63,3 +73,5 @@ class Installation:
     user's."""
     traffic_providers: frozenset[str] = frozenset({"Istio", "GatewayAPI"})
     """Whose routing objects the operator has rights on."""
+    progress: ProgressServer | None = None
+    """``None``: the installation has none, or its certificate is not there yet."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from modelfleet.api import names, wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import dag, initializer, naming, placement, pods, queueing, rendezvous, source
+from modelfleet.plan import dag, initializer, naming, placement, pods, queueing, rendezvous, reporting_pod, source
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import RawObject
 
@@ -47,9 +47,13 @@ def job(
         "metadata": {"labels": labels},
         "spec": _pod(obj, spec, step, attempt, inputs, installation),
     }
+    annotations: dict[str, str] = {}
     if step.trainer is not None and step.trainer.framework == "deepspeed":
-        hosts = rendezvous.hostfile(step.trainer, metadata["name"], step.name, attempt)
-        template["metadata"]["annotations"] = {names.HOSTFILE_ANNOTATION: hosts}
+        annotations[names.HOSTFILE_ANNOTATION] = rendezvous.hostfile(step.trainer, metadata["name"], step.name, attempt)
+    if step.trainer is not None and installation.progress is not None:
+        annotations |= reporting_pod.annotations(installation.progress)
+    if annotations:
+        template["metadata"]["annotations"] = annotations
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -122,6 +126,9 @@ def _pod(
             where = {"fieldPath": f"metadata.annotations['{names.HOSTFILE_ANNOTATION}']"}
             mounts.append({"name": "hostfile", "mountPath": rendezvous.HOSTFILE_FOLDER, "readOnly": True})
             volumes.append({"name": "hostfile", "downwardAPI": {"items": [{"path": "hostfile", "fieldRef": where}]}})
+        if installation.progress is not None:
+            mounts.append(reporting_pod.mount())
+            volumes.append(reporting_pod.volume())
     checkpoint = None
     root = checkpoint_root(obj, spec, step)
     if spec.checkpoint is not None and root is not None:
@@ -149,7 +156,7 @@ def _pod(
     pod: dict[str, Any] = {
         **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
         "restartPolicy": "Never",
-        "containers": [_container(obj, spec, step, attempt, order, pool, mounts)],
+        "containers": [_container(obj, spec, step, attempt, order, pool, mounts, installation)],
         "volumes": volumes,
         **placement.fields(spec, pool),
     }
@@ -171,13 +178,18 @@ def _container(
     order: wire.StepOrder,
     pool: NodePool,
     mounts: list[dict[str, Any]],
+    installation: Installation,
 ) -> dict[str, Any]:
     program = step.trainer or step
     resources = step.trainer.resources_per_node if step.trainer is not None else step.resources
     theirs = [variable.model_dump(by_alias=True) for variable in program.env]
     # The user's own word wins: whoever sets PET_RDZV_BACKEND knows why.
     named = {variable["name"] for variable in theirs}
-    ours = [variable for variable in _environment(obj, spec, step, attempt, pool) if variable["name"] not in named]
+    ours = [
+        variable
+        for variable in _environment(obj, spec, step, attempt, pool, installation)
+        if variable["name"] not in named
+    ]
     container: dict[str, Any] = {
         "name": step.name,
         "image": program.image,
@@ -198,7 +210,7 @@ def _container(
 
 
 def _environment(
-    obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, pool: NodePool
+    obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, pool: NodePool, installation: Installation
 ) -> list[dict[str, Any]]:
     """What any program may want to know, and the rendezvous of a distributed step."""
     plain = {"HOME": "/tmp"}  # noqa: S108 - the one folder that every image can write to
@@ -210,6 +222,9 @@ def _environment(
         plain["CHECKPOINT_ROOT"] = root
         plain["CHECKPOINT_FOLDER"] = f"{root}/{attempt}"
     plain |= placement.communication(step, pool)
+    if step.trainer is not None and installation.progress is not None:
+        metadata = obj["metadata"]
+        plain |= reporting_pod.variables(installation.progress, metadata["namespace"], metadata["name"])
     variables = [{"name": name, "value": value} for name, value in plain.items()]
     if step.trainer is not None:
         variables += rendezvous.variables(step.trainer, obj["metadata"]["name"], step.name, attempt)

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from modelfleet.cluster.errors import ApiError, ClusterError, NotLeaderError
 from modelfleet.plan import conditions
+from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.reconcile.context import Context, Reconcile
 from modelfleet.reconcile.execute import Executor
@@ -37,6 +39,10 @@ class Controller:
         self._executor = executor
         self._metrics = metrics
         self._clock = clock
+
+    def inform(self, installation: Installation) -> None:
+        """Plan with this from now on."""
+        self._context = replace(self._context, installation=installation)
 
     async def process(self, key: Key, schedule: Schedule) -> None:
         """Reconcile the key once and tell the schedule how it went."""

@@ -60,6 +60,12 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self.progress_reports = Counter(
+            "modelfleet_progress_reports",
+            "Reports of training pods by the code of the answer; 200: taken.",
+            ("code",),
+            registry=registry,
+        )
         self.leader = Gauge("modelfleet_leader", "1 where this replica holds the Lease.", registry=registry)
         depth_gauge = Gauge("modelfleet_queue_depth", "Keys that are due and wait for a worker.", registry=registry)
         depth_gauge.set_function(depth)

@@ -1,8 +1,9 @@
 """The library for training steps: inputs by digest, results to the store, the report to the operator.
 
 A step's script reads ``step = train.step()``, takes ``step.dataset()`` or ``step.inputs("preprocess")``, saves what
-it made with ``step.save_file`` and ``step.save_artifact``, and ends with ``step.finish(metrics=...)``. In a distributed
-step every process may call all of it; only rank 0 writes. Export and quantization are in ``onnx_export``, and here too.
+it made with ``step.save_file`` and ``step.save_artifact``, tells how far it is with ``step.progress``, and ends with
+``step.finish(metrics=...)``. In a distributed step every process may call all of it; only rank 0 writes. Export and
+quantization are in ``onnx_export``, and here too.
 
 Outside of a cluster the same script runs on its own: ``train.step(local="evaluate")`` then takes the folder
 ``MODELFLEET_LOCAL_RUN`` (default ``./local-run``) for the store, and ``MODELFLEET_DATASET`` for the dataset file.
@@ -39,6 +40,7 @@ from modelfleet.runtime.checkpoint import Checkpoints
 from modelfleet.runtime.communication import backend, compress_gradients
 from modelfleet.runtime.fetch import fetch, sha256_of
 from modelfleet.runtime.onnx_export import check, export_onnx, quantize_int8
+from modelfleet.runtime.progress import Reporter
 from modelfleet.runtime.report import encode, leave, read_order
 
 __all__ = [
@@ -111,6 +113,7 @@ class Step:
     """Scratch folder of this process alone."""
     artifacts: list[ResultArtifact] = field(default_factory=list)
     files: dict[str, StoredFile] = field(default_factory=dict)
+    reporter: Reporter = field(default_factory=Reporter)
 
     def dataset(self) -> Path:
         """The verified dataset file; StepError when the job has no ``initializer.dataset`` for this step."""
@@ -151,6 +154,21 @@ class Step:
         With ``save_when_stopped``, rank 0 answers SIGTERM by one last checkpoint at the next ``due()`` and ``save()``.
         """
         return Checkpoints(self.order.checkpoint, self.order.attempt, self.rank, save_when_stopped=save_when_stopped)
+
+    def progress(
+        self,
+        done: float,
+        *,
+        of: float = 100.0,
+        metrics: Mapping[str, Any] | None = None,
+        remaining_seconds: float | None = None,
+    ) -> None:
+        """Tell how far a distributed step is: ``done`` of so many, a percentage by itself. It never waits nor fails.
+
+        ``kubectl get tj`` shows it, and the latest value of each metric is in the job's status; no gate judges these.
+        """
+        if self.rank == 0:
+            self.reporter.tell(100.0 * done / of if of > 0 else None, metrics, remaining_seconds)
 
     def save_file(self, name: str, path: Path | str) -> None:
         """Hand a file to later steps under a name of letters, digits, ``.``, ``_`` and ``-``."""
@@ -221,6 +239,7 @@ class Step:
                 "keep to the metrics of the gate and save the rest in a file, or save fewer artifacts"
             )
         store.write(uri, content, self.order.credentials_path)
+        self.reporter.close()
         leave(report)
         logger.info("step %s finished: %s", self.order.step, texts)
 

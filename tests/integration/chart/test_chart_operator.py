@@ -16,10 +16,13 @@ from modelfleet import settings
 from modelfleet.__main__ import RECONCILERS
 from modelfleet.application import Application
 from modelfleet.cluster.connection import load_configuration
+from tests import progress_client
+from tests.operators import POD_ADDRESS
 from tests.plane import Plane
 from tests.replicas import Replica, until
 
 STORE = {"name": "store"}
+STEP = "modelfleet.dev/step"
 POOL, LAB = "chart-test", "chart-lab"
 
 
@@ -28,6 +31,7 @@ def chosen(chart_helm: Helm, tmp_path: Path) -> settings.Settings:
     """The configuration that the chart renders, on a free port of this host."""
     (config,) = (obj for obj in chart_helm.template() if obj["kind"] == "ConfigMap")
     content = yaml.safe_load(config["data"]["config.yaml"]) | {"httpHost": "127.0.0.1", "httpPort": 0}
+    content["progress"] |= {"host": "127.0.0.1", "port": 0, "address": POD_ADDRESS}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(content))
     return settings.load(str(path))
@@ -142,6 +146,20 @@ async def test_it_does_its_work_and_is_refused_nothing(
     await until(children("jobs", "modelfleet.dev/model-version=m-1-0-0"), "the verification Job")
     await until(children("jobs", "modelfleet.dev/training-job=training"), "the training Job")
     await until(children("services", "modelfleet.dev/training-job=training"), "the rendezvous Service")
+    await until(children("pods", "modelfleet.dev/training-job=training"), "the training pods")
+    (job,), pods = children("jobs", "modelfleet.dev/training-job=training")(), children("pods", STEP)()
+    token = progress_client.token(chart_kubectl, pods[0])
+
+    async def told() -> bool:
+        answer = await asyncio.to_thread(
+            progress_client.post, job, replica.application.progress.port, token, progress_client.said(40)
+        )
+        return answer.code == 200
+
+    await until(told, "a pod to be heard")
+    await until(
+        lambda: (chart_kubectl.get("tj", "training") or {})["status"].get("trainerStatus"), "its progress to be shown"
+    )
     chart_kubectl("patch", "trainingjob", "training", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
     await until(
         lambda: not chart_kubectl.list("jobs", "modelfleet.dev/training-job=training"), "the training Job to be deleted"

@@ -55,6 +55,8 @@ NEEDED = [
     "list events.events.k8s.io",
     "list workloads.kueue.x-k8s.io",
     "get customresourcedefinitions/edgedeployments.modelfleet.dev",
+    # Who a training pod is that tells its progress.
+    "create tokenreviews.authentication.k8s.io",
 ]
 
 REFUSED = [
@@ -83,6 +85,7 @@ REFUSED = [
     "impersonate serviceaccounts",
     "create serviceaccounts",
     "create serviceaccounts --subresource=token",
+    "create subjectaccessreviews.authorization.k8s.io",
     "approve certificatesigningrequests.certificates.k8s.io",
     # The cluster itself.
     "create nodes",
@@ -138,6 +141,8 @@ REFUSED = [
     "create persistentvolumeclaims",
     "patch workloads.kueue.x-k8s.io",
     "create networkpolicies.networking.k8s.io",
+    "create endpointslices.discovery.k8s.io",
+    "patch endpointslices.discovery.k8s.io",
 ]
 
 
@@ -180,6 +185,19 @@ def test_only_its_own_lease(can: Can, operator_namespace: str) -> None:
     assert not can("update leases.coordination.k8s.io/another", operator_namespace)
     assert not can("get leases.coordination.k8s.io/kube-scheduler", "kube-system")
     assert not can("create leases.coordination.k8s.io", "kube-node-lease")
+
+
+def test_only_its_own_certificate_and_endpoint(can: Can, operator_namespace: str) -> None:
+    """By name, too; a Secret it may not create at all, since one of another type would hold somebody's token."""
+    for resource in ("secrets", "endpointslices.discovery.k8s.io"):
+        for verb in ("get", "patch"):
+            assert can(f"{verb} {resource}/modelfleet-progress", operator_namespace)
+            assert not can(f"{verb} {resource}/another", operator_namespace)
+            assert not can(f"{verb} {resource}/modelfleet-progress", "kube-system")
+        for verb in ("list", "watch", "delete", "update"):
+            assert not can(f"{verb} {resource}", operator_namespace)
+    assert can("create endpointslices.discovery.k8s.io", operator_namespace)
+    assert not can("create secrets", operator_namespace)
 
 
 @pytest.mark.parametrize(

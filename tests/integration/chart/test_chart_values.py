@@ -97,8 +97,11 @@ def test_images(chart_helm: Helm) -> None:
     assert config["runtimeImage"] == f"registry.plant.example:5000/mf/runtime:{version}"
 
 
-def test_the_operator_reads_its_configuration(chart_helm: Helm, everything_on: str, tmp_path: Path) -> None:
+def test_the_operator_reads_its_configuration(
+    chart_helm: Helm, everything_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file that is mounted passes the operator's own check, and every value arrives in it."""
+    monkeypatch.setenv(settings.ADDRESS_ENV, "10.1.2.3")
 
     def loaded(*words: str) -> settings.Settings:
         path = tmp_path / "config.yaml"
@@ -110,9 +113,12 @@ def test_the_operator_reads_its_configuration(chart_helm: Helm, everything_on: s
     assert default.namespace == NAMESPACE
     assert default.lease.name == "modelfleet"
     # What the chart's defaults say is what the operator's own are.
-    fixed = {"installation_name", "namespace", "runtime_image", "log_format"}
+    fixed = {"installation_name", "namespace", "runtime_image", "log_format", "progress"}
     own = settings.Settings(installation_name="x", namespace="x", runtime_image="x")
     assert default.model_dump(exclude=fixed) == own.model_dump(exclude=fixed)
+    by = default.progress
+    assert (by.service, by.secret, by.address) == ("modelfleet-progress", "modelfleet-progress", "10.1.2.3")
+    assert loaded("--set=progress.enabled=false").progress == own.progress
 
     full = loaded(
         everything_on, "--set", "operator.workers=9,operator.lease.durationSeconds=30,operator.auditSeconds=60"
@@ -161,6 +167,22 @@ def test_the_network_policy_lets_out_to_prometheus(chart_helm: Helm, everything_
     assert ports(everything_on) == [53, 53, 443, 6443, 9090, 443]
 
 
+def test_progress_can_be_left_out(chart_helm: Helm) -> None:
+    on, off = (
+        chart_helm.template("--set=networkPolicy.enabled=true"),
+        "networkPolicy.enabled=true,progress.enabled=false",
+    )
+    without = chart_helm.template("--set", off)
+    assert "modelfleet-progress" in json.dumps(on)
+    for word in ("modelfleet-progress", "8443", "tokenreviews", "MODELFLEET_POD_IP"):
+        assert word in json.dumps(on)
+        assert word not in json.dumps(without)
+    (service,) = (obj for obj in of_kind(on, "Service") if obj["metadata"]["name"] == "modelfleet-progress")
+    assert "selector" not in service["spec"], "Kubernetes would have all replicas behind it"
+    (secret,) = of_kind(on, "Secret")
+    assert "data" not in secret, "an upgrade would write over the key"
+
+
 def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None:
     words = ("--set", "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus")
     objects = chart_helm.template(*words)
@@ -188,6 +210,7 @@ def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None
         ("metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"),
         ("analysis.prometheusAddresses[0]=prometheus:9090", "/analysis/prometheusAddresses/0"),
         ("analysis.prometheusAddresses[0]=http://me:secret@p", "/analysis/prometheusAddresses/0"),
+        ("progress.enabled=maybe", "/progress/enabled"),
         ("networkPolicy.apiServerPorts[0]=70000", "/networkPolicy/apiServerPorts/0"),
     ],
 )

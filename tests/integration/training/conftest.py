@@ -46,7 +46,9 @@ def operator(workshop: Plane) -> Iterator[Operator]:
         "TrainingJob": training.reconcile,
         "EdgeDeployment": nothing_to_do,
     }
-    up = Operator(operators.settings("training", "default"), reconcilers, workshop.audit_log)
+    workshop.kubectl.apply(*operators.progress("default"))
+    settings = operators.settings("training", "default").model_copy(update={"progress": operators.told()})
+    up = Operator(settings, reconcilers, workshop.audit_log)
     up.start()
     try:
         yield up
