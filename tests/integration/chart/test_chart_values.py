@@ -118,7 +118,7 @@ def test_the_operator_reads_its_configuration(
     assert default.model_dump(exclude=fixed) == own.model_dump(exclude=fixed)
     by = default.progress
     assert (by.service, by.secret, by.address) == ("modelfleet-progress", "modelfleet-progress", "10.1.2.3")
-    assert loaded("--set=progress.enabled=false").progress == own.progress
+    assert loaded("--set=progress.enabled=false").progress.service == ""
 
     full = loaded(
         everything_on, "--set", "operator.workers=9,operator.lease.durationSeconds=30,operator.auditSeconds=60"
@@ -186,7 +186,8 @@ def test_progress_can_be_left_out(chart_helm: Helm) -> None:
 def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None:
     words = ("--set", "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus")
     objects = chart_helm.template(*words)
-    monitor, service = of_kind(objects, "ServiceMonitor")[0], of_kind(objects, "Service")[0]
+    (monitor,) = of_kind(objects, "ServiceMonitor")
+    (service,) = (obj for obj in of_kind(objects, "Service") if obj["metadata"]["name"] == "modelfleet-metrics")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
