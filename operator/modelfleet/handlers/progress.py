@@ -192,4 +192,8 @@ def _refusal(code: int, reason: str, message: str) -> web.StreamResponse:
     """A Status, as the API server would answer."""
     status: dict[str, Any] = {"status": "Failure", "message": message, "reason": reason, "code": code}
     later = {"Retry-After": str(RETRY_SECONDS)} if code in (429, 503) else None
-    return web.json_response({"kind": "Status", "apiVersion": "v1", **status}, status=code, headers=later)
+    answer = web.json_response({"kind": "Status", "apiVersion": "v1", **status}, status=code, headers=later)
+    if code == 503:
+        # A client that keeps its connection would stay with a replica that leads no more.
+        answer.force_close()
+    return answer

@@ -57,6 +57,7 @@ async def ask(up: Replica) -> int:
     url = f"https://127.0.0.1:{up.application.progress.port}{progress.path('a', 'b')}"
     async with aiohttp.ClientSession() as session, session.post(url, json={}, ssl=False) as answer:
         assert answer.content_type == "application/json"
+        assert (answer.headers.get("Connection") == "close") == (answer.status == 503)
         return answer.status
 
 
