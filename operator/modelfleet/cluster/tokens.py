@@ -1,7 +1,7 @@
 """Who sent a request: the pod that a service account token is bound to, by the API server's word (a TokenReview).
 
 A token is read before it is believed, so that what cannot be right costs the API server nothing; what it confirmed is
-remembered for a minute. Tokens are kept as their hash only.
+remembered for five minutes. Tokens are kept as their hash only.
 """
 
 import base64
@@ -17,7 +17,8 @@ from typing import Any, Final
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.kinds import KINDS
 
-REMEMBERED_SECONDS: Final = 60.0
+REMEMBERED_SECONDS: Final = 300.0
+"""The tokens of a thousand trainings then cost three requests a second; a pod that is gone is refused in any case."""
 _REMEMBERED: Final = 20_000
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
@@ -57,7 +58,7 @@ class Tokens:
         self._known: OrderedDict[bytes, tuple[float, PodIdentity]] = OrderedDict()
 
     def remembered(self, token: str) -> PodIdentity | None:
-        """The pod of a token that was confirmed within the last minute."""
+        """The pod of a token that was confirmed within the last five minutes."""
         until, pod = self._known.get(_digest(token), (0.0, None))
         return pod if self._clock() < until else None
 

@@ -59,7 +59,7 @@ class ProgressServer:
         self._observe = observe
         # Trainer's clients report at most every 5 s, and twice in a row at the end.
         self._reports_rate = Rate(per_second=1.0, burst=10)
-        # A pod needs a review a minute. More is asked for in its name by somebody else.
+        # A pod needs one in five minutes. More is asked for in its name by somebody else.
         self._reviews_rate = Rate(per_second=0.2, burst=3)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
