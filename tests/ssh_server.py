@@ -30,7 +30,7 @@ class Behaviour:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[Behaviour]:
+def serving(root: Path, host: str = "127.0.0.1") -> Iterator[Behaviour]:
     """Serve the repositories below a folder until the block ends."""
     host_key, user_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     loop = asyncio.new_event_loop()
@@ -65,7 +65,7 @@ def serving(root: Path) -> Iterator[Behaviour]:
 
     async def start() -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
-            "127.0.0.1",
+            host,
             0,
             server_host_keys=[host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(user_key.export_public_key().decode()),
@@ -74,9 +74,9 @@ def serving(root: Path) -> Iterator[Behaviour]:
         )
 
     acceptor = loop.run_until_complete(start())
-    behaviour.address = f"127.0.0.1:{acceptor.get_port()}"
+    behaviour.address = f"{host}:{acceptor.get_port()}"
     public = host_key.export_public_key().decode().strip()
-    behaviour.known_hosts = f"[127.0.0.1]:{acceptor.get_port()} {public}\n"
+    behaviour.known_hosts = f"[{host}]:{acceptor.get_port()} {public}\n"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:

@@ -1,6 +1,6 @@
 """DVC beside Git: what a commit's files record, and the data they name, fetched from a real HTTP remote.
 
-``PROJECT`` and ``REMOTE`` are what DVC 3.67.1 wrote for ``dvc add data/images labels.csv`` and ``dvc repro``.
+What DVC wrote is in ``tests/dvc_project.py``.
 """
 
 import hashlib
@@ -16,71 +16,9 @@ from modelfleet.api.wire import CheckoutOrder, FetchFolder, PullOrder, ResolveRe
 from modelfleet.runtime import checkout, dvc, dvc_pull, store
 from modelfleet.runtime.fetch import fetch_folder
 from modelfleet.runtime.report import REPORT_LIMIT, RefusedError, encode
+from tests.dvc_project import LISTING, PROJECT, REMOTE
 from tests.unit import file_server
 from tests.unit.file_server import Behaviour
-
-PROJECT = {
-    ".dvc/config": "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\n",
-    "params.yaml": "lr: 0.001\nmodel: {{width: 64, layers: [8, 16], dropout: null, flip: true}}\n",
-    "summary.json": "{{}}\n",
-    "dvc.yaml": """stages:
-  scale:
-    cmd: sort data/images/a.bin data/images/deep/b.bin > scaled.bin && echo {{}} > summary.json
-    deps: [data/images]
-    params: [lr]
-    outs: [scaled.bin]
-    metrics:
-    - summary.json: {{cache: false}}
-""",
-    "dvc.lock": """schema: '2.0'
-stages:
-  scale:
-    cmd: sort data/images/a.bin data/images/deep/b.bin > scaled.bin && echo {{}} >
-      summary.json
-    deps:
-    - path: data/images
-      hash: md5
-      md5: acfb5a22fc8aa93c2ffad26b928db4f6.dir
-      size: 7
-      nfiles: 2
-    params:
-      params.yaml:
-        lr: 0.001
-    outs:
-    - path: scaled.bin
-      hash: md5
-      md5: 2094b601daac3d68f5aed51d3c20f7cd
-      size: 8
-    - path: summary.json
-      hash: md5
-      md5: 8a80554c91d9fca8acb82f023de02f11
-      size: 3
-""",
-    "data/images.dvc": """outs:
-- md5: acfb5a22fc8aa93c2ffad26b928db4f6.dir
-  size: 7
-  nfiles: 2
-  hash: md5
-  path: images
-""",
-    "labels.csv.dvc": """outs:
-- md5: 344fd2323dd33d5c058b7cf27de029e8
-  size: 8
-  hash: md5
-  path: labels.csv
-""",
-}
-LISTING = (
-    b'[{"md5": "f97c5d29941bfb1b2fdab0874906ab82", "relpath": "a.bin"},'
-    b' {"md5": "c193497a1a06b2c72230e6146ff47080", "relpath": "deep/b.bin"}]'
-)
-REMOTE = {
-    "files/md5/ac/fb5a22fc8aa93c2ffad26b928db4f6.dir": LISTING,
-    "files/md5/f9/7c5d29941bfb1b2fdab0874906ab82": b"one",
-    "files/md5/c1/93497a1a06b2c72230e6146ff47080": b"two\n",
-    "files/md5/20/94b601daac3d68f5aed51d3c20f7cd": b"one\ntwo\n",
-    "files/md5/34/4fd2323dd33d5c058b7cf27de029e8": b"x,y\n1,2\n",
-}
 
 
 @pytest.fixture(autouse=True)
