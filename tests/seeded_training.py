@@ -6,7 +6,8 @@ in its checkpoints: weights, momentum, and the generator that shuffles.
 
 Process 0 writes each epoch it has run into ``RECORD``, a file on the volume that outlives all pods, as
 ``<attempt> <epoch>``. ``HOLDS`` names, attempt by attempt, the epoch after which it waits for the file
-``RECORD.go-<attempt>``: so a test knows where a training is when it strikes.
+``RECORD.go-<attempt>``: so a test knows where a training is when it strikes. With ``SAVE_WHEN_STOPPED`` it saves once
+more when its pod is told to end, while it waits too.
 """
 
 import json
@@ -66,7 +67,8 @@ momenta = [np.zeros_like(each) for each in weights]
 shuffles = np.random.default_rng(7)
 loss = 0.0
 
-checkpoints = step.checkpoints()
+stops_with_checkpoint = "SAVE_WHEN_STOPPED" in os.environ
+checkpoints = step.checkpoints(save_when_stopped=stops_with_checkpoint)
 begin = 0
 if (found := checkpoints.latest()) is not None:
     with np.load(found.folder / "state.npz") as state:
@@ -107,6 +109,8 @@ for epoch in range(begin + 1, EPOCHS + 1):
         checkpoints.save(epoch, save)
     while epoch == hold and waits():
         time.sleep(0.1)
+        if stops_with_checkpoint and checkpoints.due():
+            checkpoints.save(epoch, save)
 
 path = step.folder / "model.onnx"
 path.write_bytes(MODEL)

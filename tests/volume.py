@@ -39,7 +39,7 @@ class Volume:
 
     def await_epoch(self, job: str, attempt: int, epoch: int) -> None:
         """Wait until a job's training has come so far."""
-        wait_until(lambda: (attempt, epoch) in self.epochs(job), f"epoch {epoch} of {job} in attempt {attempt}", 180)
+        wait_until(lambda: (attempt, epoch) in self.epochs(job), f"epoch {epoch} of {job} in attempt {attempt}", 600)
 
     def release(self, job: str, attempt: int) -> None:
         """Let a training go on that was told to wait."""
@@ -88,15 +88,15 @@ def claimed(kubectl: Kubectl, node: RealNode) -> Iterator[Volume]:
         kubectl("delete", "persistentvolume", kubectl.namespace, "--wait=false", "--ignore-not-found")
 
 
-def checkpoint() -> RawObject:
+def checkpoint(interval_seconds: int = INTERVAL_SECONDS) -> RawObject:
     """What goes into the spec of a TrainingJob."""
-    return {"volumeClaimName": CLAIM, "path": MOUNT, "intervalSeconds": INTERVAL_SECONDS, "keep": 20}
+    return {"volumeClaimName": CLAIM, "path": MOUNT, "intervalSeconds": interval_seconds, "keep": 20}
 
 
-def step(name: str, job: str, image: str, *after: str, nodes: int = 1, holds: str = "") -> RawObject:
-    """The seeded training as a step, alone or as a gang; ``holds`` as the program says."""
+def step(name: str, record: str, image: str, *after: str, nodes: int = 1, **variables: str) -> RawObject:
+    """The seeded training as a step, alone or as a gang; ``record`` and the other variables as the program says."""
     run = ["python", "-c", PROGRAM]
-    environment = {"MODEL": onnx.identity().hex(), "RECORD": f"{MOUNT}/{job}", "HOLDS": holds}
+    environment = {"MODEL": onnx.identity().hex(), "RECORD": f"{MOUNT}/{record}", **variables}
     return {
         "name": name,
         "trainer": {

@@ -30,9 +30,8 @@ def disk(kubectl: Kubectl, node: RealNode) -> Iterator[Volume]:
 
 
 def training(files: Files, namespace: str, name: str, steps: list[objects.RawObject], **spec: Any) -> objects.RawObject:
-    return objects.training_job(
-        files, namespace, steps, name=name, model=name, checkpoint=volume.checkpoint(), backoffLimit=0, **spec
-    )
+    policy = {"checkpoint": volume.checkpoint(), "backoffLimit": 0}
+    return objects.training_job(files, namespace, steps, name=name, model=name, **(policy | spec))
 
 
 def running_pods(kubectl: Kubectl, job: str) -> list[objects.RawObject]:
@@ -43,7 +42,7 @@ def running_pods(kubectl: Kubectl, job: str) -> list[objects.RawObject]:
 
 def ended(kubectl: Kubectl, name: str) -> dict[str, objects.RawObject]:
     """The steps of a job that succeeded, by name."""
-    done = kubectl.wait_for("trainingjob", name, lambda job: is_true(job, "Ready"), timeout=300)
+    done = kubectl.wait_for("trainingjob", name, lambda job: is_true(job, "Ready"), timeout=600)
     return {step["name"]: step for step in done["status"]["steps"]}
 
 
@@ -62,7 +61,7 @@ def check_went_on(disk: Volume, job: str, step: objects.RawObject, struck_after:
     assert struck_after - max(saved[1]) <= volume.AT_MOST_REPEATED
 
 
-def test_a_training_goes_on_when_a_rank_is_killed_and_when_the_operator_is(
+def test_trainings_go_on_when_a_rank_is_killed_or_the_operator_or_they_were_suspended(
     kubectl: Kubectl,
     operator_pods: Kubectl,
     files: Files,
@@ -74,19 +73,33 @@ def test_a_training_goes_on_when_a_rank_is_killed_and_when_the_operator_is(
     kubectl.apply(
         training(files, namespace, "calm", [volume.step("train", "calm", train_image, nodes=2)]),
         # Killed after epoch 7, and the operator after epoch 12.
-        training(files, namespace, "struck", [volume.step("train", "struck", train_image, nodes=2, holds="7 12")]),
+        training(files, namespace, "struck", [volume.step("train", "struck", train_image, nodes=2, HOLDS="7 12")]),
         training(
             files,
             namespace,
             "chain",
             [
-                volume.step("first", "chain-1", train_image, holds="5"),
+                volume.step("first", "chain-1", train_image, HOLDS="5"),
                 volume.step("second", "chain-2", train_image, "first"),
             ],
         ),
+        # No checkpoint is due before its end but the one on being told to stop.
+        training(
+            files,
+            namespace,
+            "paused",
+            [volume.step("train", "paused", train_image, HOLDS="7", SAVE_WHEN_STOPPED="")],
+            checkpoint=volume.checkpoint(interval_seconds=600),
+        ),
     )
+    disk.await_epoch("paused", 1, 7)
+    kubectl("patch", "trainingjob", "paused", "--type=merge", f"--patch={objects.merge_patch(suspend=True)}")
     disk.await_epoch("struck", 1, 7)
     volume.kill_container(node, running_pods(kubectl, "struck-train-1")[1])
+
+    kubectl.wait_for("trainingjob", "paused", lambda job: job["status"]["phase"] == "Suspended")
+    kubectl("wait", "job/paused-train-1", "--for=delete", "--timeout=300s")
+    kubectl("patch", "trainingjob", "paused", "--type=merge", f"--patch={objects.merge_patch(suspend=False)}")
 
     disk.await_epoch("struck", 2, 12)
     disk.await_epoch("chain-1", 1, 5)
@@ -95,13 +108,15 @@ def test_a_training_goes_on_when_a_rank_is_killed_and_when_the_operator_is(
     disk.release("struck", 2)
     disk.release("chain-1", 1)
 
-    calm, struck, chain = (ended(kubectl, name) for name in ("calm", "struck", "chain"))
+    calm, struck, chain, paused = (ended(kubectl, name) for name in ("calm", "struck", "chain", "paused"))
     assert calm["train"]["jobName"] == "calm-train-1"
     assert struck["train"]["jobName"] == "struck-train-2"
     assert struck["train"]["restarts"] == 1
     assert metrics(struck["train"])["loss"] == metrics(calm["train"])["loss"]
     assert disk.epochs("calm") == [(1, epoch) for epoch in range(1, volume.EPOCHS + 1)]
     check_went_on(disk, "struck", struck["train"], struck_after=7)
+    assert disk.epochs("paused") == [(1 if epoch <= 7 else 2, epoch) for epoch in range(1, volume.EPOCHS + 1)]
+    assert metrics(paused["train"])["loss"] == metrics(chain["second"])["loss"]
     # What was done while nobody looked is not done again.
     assert [chain[name]["jobName"] for name in ("first", "second")] == ["chain-first-1", "chain-second-1"]
     for name in ("chain-1", "chain-2"):
@@ -114,7 +129,7 @@ def test_a_training_goes_on_when_its_node_is_back_though_the_old_process_still_r
     kubectl.apply(
         training(files, namespace, "calm", [volume.step("train", "calm", train_image)]),
         training(
-            files, namespace, "struck", [volume.step("train", "struck", train_image, holds="7 9 9")], tolerations=[LOST]
+            files, namespace, "struck", [volume.step("train", "struck", train_image, HOLDS="7 9 9")], tolerations=[LOST]
         ),
     )
     calm = ended(kubectl, "calm")
@@ -126,7 +141,7 @@ def test_a_training_goes_on_when_its_node_is_back_though_the_old_process_still_r
     finally:
         node.start_kubelet()
     # The old process knows nothing of it, and goes on once the new one is at work on the same volume.
-    wait_until(lambda: any(attempt > 1 for attempt, _ in disk.epochs("struck")), "the next attempt to train", 180)
+    wait_until(lambda: any(attempt > 1 for attempt, _ in disk.epochs("struck")), "the next attempt to train", 600)
     assert (1, 8) not in disk.epochs("struck")
     for attempt in (1, 2, 3):
         disk.release("struck", attempt)
