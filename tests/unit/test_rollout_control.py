@@ -204,6 +204,21 @@ def test_a_failure_is_remembered_before_anything_goes_back() -> None:
     assert world.status["phase"] == "RolledBack"
 
 
+def test_a_retry_that_meets_the_failure_begins_the_attempt_that_then_fails() -> None:
+    world = World([node("lab-0", pool="lab")], [pool("lab", placement="Replicas", replicas=4)])
+    world.add_model(model_version("2.0.0"))
+    world.run()
+    world.behaviour = bad()  # type: ignore[assignment]
+    world.edit(modelVersion=V2)
+    world.step()
+    world.play()
+    world.command(retry=f"{revision(world)}/1")
+    world.step()
+    assert (world.status["attempt"], world.status.get("abortedRevision")) == (2, None)
+    world.run()
+    assert (world.status["attempt"], world.status["phase"]) == (2, "RolledBack")
+
+
 def test_failures_within_the_threshold_are_left_out_and_stay_counted() -> None:
     broken = {f"gw-{index:04}" for index in (3, 50)}
     status = pod_status("False", initContainerStatuses=refusing(MISMATCH)["initContainerStatuses"])

@@ -145,7 +145,8 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken, canary
     )
     noting = any(each.values.get(observation.keys.failed) for each in labels)
-    if found.gives_up and not noting:
+    # A retry that comes in together with the failure is latched first: it would be obeyed in the aborted state as well.
+    if found.gives_up and not noting and not aim.orders.fresh:
         # What failed where is noted on the nodes before: so it is known even if the status is lost.
         cause = edge_problems.failure(found)
         notes = edge_notes.failures(before, edge_status.samples(members))
