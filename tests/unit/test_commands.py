@@ -43,6 +43,17 @@ def obey(before: dict[str, Any], revision: str = NEW, **said: str) -> Orders:
         ({**UNDER_WAY, "attempt": 2}, {"abort": f"{NEW}/1"}, Orders(NEW, attempt=2)),
         # A new revision begins with its first attempt.
         ({**UNDER_WAY, "candidate": {}, "attempt": 3}, {}, Orders(NEW)),
+        # One that comes again goes on counting: what was said in its earlier rollout is stale.
+        ({"stable": {"revision": OLD}}, {"promote": f"{NEW}/1/full"}, Orders(NEW, attempt=2)),
+        ({"stable": {"revision": OLD}}, {"retry": f"{NEW}/1", "abort": f"{NEW}/2"}, Orders(NEW, attempt=3)),
+        ({"stable": {"revision": OLD}}, {"promote": f"{OLD}/7/full"}, Orders(NEW)),
+        (
+            {"stable": {"revision": OLD}, "lastCommand": f"promote {NEW}/4/full"},
+            {},
+            Orders(NEW, attempt=5, last=f"promote {NEW}/4/full"),
+        ),
+        # With a lost status nothing tells that: an abort counts.
+        ({}, {"abort": f"{NEW}/1"}, Orders(NEW, aborted=NEW, last=f"abort {NEW}/1", fresh=True)),
     ],
 )
 def test_orders(before: dict[str, Any], said: dict[str, str], expected: Orders) -> None:

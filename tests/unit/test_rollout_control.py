@@ -75,6 +75,27 @@ def test_a_promotion_is_remembered_when_the_annotation_goes() -> None:
     assert Counter(world.serving().values()) == {V2: 10}
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["the annotation is still there", "it was taken away"])
+def test_a_promotion_lets_no_later_rollout_of_the_same_revision_pass(left: bool) -> None:
+    world = converged(waves=PILOT)
+    world.edit(modelVersion=V2)
+    world.step()
+    promote = f"{revision(world)}/1/full"
+    world.command(promote=promote)
+    world.run()
+    world.command(promote=promote if left else None)
+    world.edit(modelVersion=V1, strategy={})
+    world.run()
+    assert world.status["stable"]["modelVersion"] == V1
+    world.edit(modelVersion=V2, strategy={"waves": PILOT})
+    world.run()
+    assert Counter(world.serving().values()) == {V1: 9, V2: 1}
+    assert world.condition("Ready")["reason"] == "Soaking"
+    world.command(promote=f"{revision(world)}/{world.status['attempt']}/full")
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 10}
+
+
 def test_a_promotion_of_another_wave_lets_nothing_pass() -> None:
     world = converged(waves=PILOT)
     world.edit(modelVersion=V2)

@@ -79,8 +79,14 @@ def obey(annotations: Mapping[str, str], before: Mapping[str, Any], revision: st
     """
     told = {key: str((before.get(key) or {}).get("revision", "")) for key in ("stable", "candidate")}
     aborted = str(before.get("abortedRevision") or "")
-    attempt = int(before.get("attempt") or 1) if revision in (*told.values(), aborted) else 1
-    orders = Orders(revision, attempt, aborted, str(before.get("lastCommand") or ""))
+    last = str(before.get("lastCommand") or "")
+    if revision in (*told.values(), aborted):
+        attempt = int(before.get("attempt") or 1)
+    else:
+        # Rolled out anew: what was said of it in an earlier rollout must not let it pass now. Where the status was
+        # lost, nothing tells the two apart, and an abort that is still there counts.
+        attempt = 1 + _attempts_named(annotations, last, revision) if any(told.values()) else 1
+    orders = Orders(revision, attempt, aborted, last)
     if not revision:
         return orders
     for verb in _VERBS:
@@ -91,6 +97,15 @@ def obey(annotations: Mapping[str, str], before: Mapping[str, Any], revision: st
         elif command is None and value is not None:
             orders = replace(orders, refused=_refusal(verb, orders, scopes))
     return orders
+
+
+def _attempts_named(annotations: Mapping[str, str], last: str, revision: str) -> int:
+    """The latest attempt at this revision that any command speaks of; 0 where none does."""
+    said = [(verb, annotations[key]) for verb in _VERBS if (key := f"{names.GROUP}/{verb}") in annotations]
+    said += [(verb, last.removeprefix(f"{verb} ")) for verb in _VERBS if last.startswith(f"{verb} ")]
+    found = (command for command in (_read(verb, value) for verb, value in said) if command)
+    # A retry began the attempt after the one that it names.
+    return max((each.attempt + (each.verb == "retry") for each in found if each.revision == revision), default=0)
 
 
 def example(verb: Verb, orders: Orders, scope: str = "") -> str:
