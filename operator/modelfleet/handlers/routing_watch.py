@@ -59,8 +59,9 @@ class RoutingWatch:
         """Bring the view into line with what is served now."""
         try:
             found = await discovery.served(self._connection, self._kinds)
-            ended = self._watch is not None and self._watch.ended.done()
-            if found != self._view.routing_kinds or ended:
+            # None is there, too, where beginning anew failed half-way.
+            ended = self._watch is None or self._watch.ended.done()
+            if found != self._view.routing_kinds or (found and ended):
                 await self._follow(found)
         except ClusterError as error:
             if str(error) != self._problem:
