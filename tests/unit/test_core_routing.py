@@ -135,3 +135,21 @@ def test_a_route_wakes_its_owner_and_a_changed_one_all_who_route_that_way() -> N
     assert routing.keys(view, theirs, None) == {Key("EdgeDeployment", "n", "gateway")}
     assert routing.keys(view, theirs, {**theirs, "status": {"parents": []}}) == set()
     assert routing.routed(view) == {Key("EdgeDeployment", "n", each) for each in ("istio", "gateway")}
+
+
+def test_a_step_of_a_canary_wakes_no_other_deployment() -> None:
+    view = View()
+    for name in ("line", "other"):
+        view.observe(made("EdgeDeployment", name, {"traffic": {"provider": "Istio"}}))
+    owner = {"apiVersion": names.API_VERSION, "kind": "EdgeDeployment", "name": "line", "uid": "u", "controller": True}
+
+    def ours(kind: str, weight: int, host: str = "a") -> dict[str, Any]:
+        obj = made(kind, "line", {"hosts": [host], "http": [{"route": [{"weight": weight}]}]})
+        obj["metadata"]["ownerReferences"] = [owner]
+        return obj
+
+    line, everyone = {key("EdgeDeployment", "line")}, {key("EdgeDeployment", name) for name in ("line", "other")}
+    assert routing.keys(view, ours("VirtualService", 5), ours("VirtualService", 50)) == line
+    assert routing.keys(view, ours("VirtualService", 5), ours("VirtualService", 5, host="b")) == everyone
+    assert routing.keys(view, ours("VirtualService", 5), None) == everyone
+    assert routing.keys(view, None, ours("DestinationRule", 5)) == line

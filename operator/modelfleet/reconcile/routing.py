@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelfleet.api import names
-from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS
+from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS, SELECTED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.key import Key
@@ -19,6 +19,9 @@ _OWNERS: Final = (
     (names.TRAINING_JOB_LABEL, "TrainingJob"),
     (names.MODEL_VERSION_LABEL, "ModelVersion"),
 )
+
+_CLAIMING: Final = ("hosts", "gateways", "hostnames", "parentRefs")
+"""The fields of our own routes by which they are for the same requests as another one."""
 
 
 def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[Key]:
@@ -63,14 +66,27 @@ def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
 
 
 def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
-    """The owner; and of somebody else's route, when more than its status changed, all who may be concerned by it."""
+    """The owner; and where it claims something else than before, all who may be concerned by it."""
     for form in (before, after):
         if form is not None:
             yield from _owners(form)
-    if before is not None and after is not None and before["spec"] == after["spec"]:
+    if _claims(before) == _claims(after):
         return
     provider = "GatewayAPI" if (after or before or {})["kind"] == "HTTPRoute" else "Istio"
     yield from _routed_by(view, provider)
+
+
+def _claims(route: RawObject | None) -> Any:
+    """What other deployments read of a route: anything of somebody else's; of ours which requests it is for.
+
+    Our own routes change with each step of each canary, and a thousand deployments are not to look at each of them.
+    """
+    if route is None or route["kind"] in SELECTED_KINDS:
+        return None
+    spec = route["spec"]
+    if any(owner["apiVersion"] == names.API_VERSION for owner in route["metadata"].get("ownerReferences") or ()):
+        return {key: spec.get(key) for key in _CLAIMING}
+    return spec
 
 
 def routed(view: View) -> set[Key]:
