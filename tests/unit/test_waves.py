@@ -81,6 +81,13 @@ def test_what_the_user_did_not_write_follows_as_one_wave(plan: list[Wave], expec
     assert progress(places(*states), plan, "100%").wave == expected
 
 
+def test_a_wave_of_the_users_may_be_called_as_the_one_that_nobody_wrote() -> None:
+    plan = [Wave(name="rest", nodes="50%", soak="30m"), Wave(name="rest-2", pools=["p"])]
+    assert waves.names(plan) == ["rest", "rest-2", "rest-3"]
+    fleet = places(State.HEALTHY, State.HEALTHY, State.IN_FLIGHT, State.WAITING)
+    assert progress(fleet, plan[:1], "50%", reached="rest-2").wave == "rest-2"
+
+
 def test_a_wave_that_was_reached_is_not_gone_back_from() -> None:
     fleet = places(State.IN_FLIGHT, *[State.HEALTHY] * 4, *[State.WAITING] * 5)
     assert progress(fleet, PLAN, 3).wave == "half"

@@ -220,7 +220,12 @@ def _with_rest(waves: Sequence[Wave]) -> list[Wave]:
     if not waves:
         return [Wave(name=ALL)]
     last = waves[-1]
-    return list(waves) if not last.pools and last.nodes == "100%" else [*waves, Wave(name=REST)]
+    if not last.pools and last.nodes == "100%":
+        return list(waves)
+    # Waves are known by their names, in the status and in promotions: one of the user's may have this one.
+    taken = {wave.name for wave in waves}
+    name = next(each for each in (REST, *(f"{REST}-{number}" for number in range(2, 99))) if each not in taken)
+    return [*waves, Wave(name=name)]
 
 
 @lru_cache(maxsize=1 << 15)
