@@ -297,13 +297,13 @@ def _old_revisions(
     hashes: Collection[str],
     catalogue: Catalogue,
 ) -> list[ObjectRef]:
-    """The revisions beyond the limit, oldest first; never one that something still runs."""
-    surplus = len(kept) - spec.revision_history_limit
-    if surplus <= 0:
+    """The old revisions beyond the limit, oldest first; one that something still runs is not old."""
+    if len(kept) <= spec.revision_history_limit:
         return []
     used = {release.revision for release in (aim.target, aim.stable, aim.candidate) if release}
     used |= {item.release.revision for item in map(catalogue.find, hashes) if item}
-    old = [each for each, _ in sorted(kept.items(), key=lambda each: each[1][0]) if each not in used][:surplus]
+    unused = [each for each, _ in sorted(kept.items(), key=lambda each: each[1][0]) if each not in used]
+    old = unused[: max(0, len(unused) - spec.revision_history_limit)]
     by_name = {each["metadata"]["name"]: each for each in observed.revisions}
     found = [by_name.get(revision.object_name(observed.deployment["metadata"]["name"], each)) for each in old]
     return [reference(each) for each in found if each is not None]
