@@ -240,6 +240,61 @@ def test_a_retry_that_meets_the_failure_begins_the_attempt_that_then_fails() -> 
     assert (world.status["attempt"], world.status["phase"]) == (2, "RolledBack")
 
 
+def flapping(world: World, up: int = 20, down: int = 280) -> Any:
+    """Version 2 comes up, dies after ``up`` seconds, and is started again ``down`` seconds later, for ever."""
+
+    def behaviour(pod: Any, name: str) -> Any:
+        if V2 not in pod["metadata"]["labels"].values():
+            return healthy(pod, name)
+        born = conditions.parse_timestamp(pod["metadata"]["creationTimestamp"])
+        deaths, into = divmod(int((world.now - born).total_seconds()), up + down)
+        began, ready = world.now - timedelta(seconds=into), into < up
+        died = began + timedelta(seconds=up) if not ready else began - timedelta(seconds=down)
+        deaths += not ready
+        status = pod_status(str(ready))
+        turned = began if ready else died
+        status["conditions"][0]["lastTransitionTime"] = conditions.timestamp(turned)
+        serve = status["containerStatuses"][0]
+        serve["restartCount"] = max(0, deaths - (not ready))
+        serve["state"] = (
+            {"running": {"startedAt": conditions.timestamp(began)}}
+            if ready
+            else {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+        )
+        if deaths:
+            run = {
+                "startedAt": conditions.timestamp(died - timedelta(seconds=up)),
+                "finishedAt": conditions.timestamp(died),
+            }
+            serve["lastState"] = {"terminated": {"exitCode": 139, "reason": "Error", "message": "boom", **run}}
+        return status
+
+    return behaviour
+
+
+@pytest.mark.parametrize("order", ["PrefetchFirst", "StopFirst"])
+def test_a_version_that_comes_up_and_dies_again_and_again_is_rolled_back(order: str) -> None:
+    world = converged(
+        waves=[{"name": "pilot", "nodes": 1, "soak": "30m"}, {"name": "all"}],
+        recreateOrder=order,
+        progressDeadlineSeconds=1200,
+    )
+    world.behaviour = flapping(world)
+    world.edit(modelVersion=V2)
+    moved = set()
+    for _ in range(400):
+        world.step()
+        world.play(seconds=10)
+        moved |= {each["spec"]["nodeName"] for each in world.kind("Pod") if V2 in each["metadata"]["labels"].values()}
+        if world.status["phase"] == "RolledBack":
+            break
+    assert world.status["phase"] == "RolledBack", world.status["message"]
+    assert len(moved) == 1, "it never looked well for long enough to go on to others"
+    assert "boom" in world.status["message"]
+    world.run()
+    assert Counter(world.serving().values()) == {V1: 10}
+
+
 def test_failures_within_the_threshold_are_left_out_and_stay_counted() -> None:
     broken = {f"gw-{index:04}" for index in (3, 50)}
     status = pod_status("False", initContainerStatuses=refusing(MISMATCH)["initContainerStatuses"])

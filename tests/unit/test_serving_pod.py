@@ -100,3 +100,35 @@ def test_a_pod_that_waits_for_its_node_is_known_to_belong_to_it() -> None:
     terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
     waiting["spec"] = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
     assert serving_pod.read(waiting).node == "gw-1"
+
+
+def run_of(minutes: int, restarts: int, now: str = "waiting") -> dict[str, Any]:
+    """A serving container that was restarted so often, the last time after so many minutes."""
+    ended_run = {"exitCode": 1, "startedAt": "2026-11-21T01:00:00Z", "finishedAt": f"2026-11-21T01:{minutes:02}:00Z"}
+    states = {
+        "waiting": {"state": BACK_OFF, "lastState": {"terminated": ended_run}},
+        "terminated": {"state": {"terminated": ended_run}},
+        "running": {
+            "state": {"running": {"startedAt": "2026-11-21T02:00:00Z"}},
+            "lastState": {"terminated": ended_run},
+        },
+    }
+    return {"restartCount": restarts, **states[now]}
+
+
+@pytest.mark.parametrize(
+    ("serve", "deaths"),
+    [
+        (None, 0),
+        ({"restartCount": 9, "state": {"running": {}}}, 0),
+        ({"restartCount": 9, "state": BACK_OFF, "lastState": ended("boom")}, 0),
+        (run_of(1, restarts=2), 0),
+        (run_of(1, restarts=3), 3),
+        (run_of(1, restarts=7, now="terminated"), 7),
+        (run_of(1, restarts=3, now="running"), 3),
+        # It ran long enough: whatever it did before is forgotten.
+        (run_of(10, restarts=30), 0),
+    ],
+)
+def test_deaths_count_while_they_come_soon_after_the_start(serve: dict[str, Any] | None, deaths: int) -> None:
+    assert serving_pod.read(pod(DONE, serve)).deaths == deaths

@@ -9,7 +9,7 @@ from typing import Final
 
 from modelfleet.plan import conditions
 from modelfleet.plan.member import Clock, Member
-from modelfleet.plan.serving_pod import ServingPod, Trouble
+from modelfleet.plan.serving_pod import STEADY, ServingPod, Trouble
 from modelfleet.plan.waves import TRIED, State
 from modelfleet.plan.workload import Workload
 
@@ -93,10 +93,13 @@ def judge_pod(member: Member, pod: ServingPod | None, node_since: datetime | Non
     member.started = pod.created
     member.updated = pod.running
     member.trouble = pod.trouble
-    if pod.ready:
-        member.state = State.HEALTHY
+    steady = _steady_from(pod)
+    if pod.ready and (steady is None or steady <= clock.now):
+        member.state, member.trouble = State.HEALTHY, None
         return
-    since = conditions.parse_timestamp(pod.unready_since) if pod.unready_since else clock.now
+    # Coming up in between gives one that dies again and again no more time.
+    counted = pod.created if pod.deaths else pod.unready_since
+    since = conditions.parse_timestamp(counted) if counted else clock.now
     due = max(since, node_since or since) + clock.progress_deadline
     if pod.trouble and pod.trouble.permanent:
         member.state = State.FAILED
@@ -104,8 +107,16 @@ def judge_pod(member: Member, pod: ServingPod | None, node_since: datetime | Non
         member.state = State.FAILED
         seconds = int(clock.progress_deadline.total_seconds())
         member.trouble = pod.trouble or Trouble("NotReady", f"not ready within progressDeadlineSeconds ({seconds})")
+        member.look_again = steady if pod.ready else None
     else:
-        member.state, member.look_again = State.IN_FLIGHT, due
+        member.state, member.look_again = State.IN_FLIGHT, min(due, steady or due) if pod.ready else due
+
+
+def _steady_from(pod: ServingPod) -> datetime | None:
+    """From when a pod that died again and again is taken for one that does not any more; ``None``: it is none such."""
+    if not pod.deaths or not pod.running_since:
+        return None
+    return conditions.parse_timestamp(pod.running_since) + STEADY
 
 
 def weigh_suspects(members: Sequence[Member], clock: Clock, settled: bool) -> None:

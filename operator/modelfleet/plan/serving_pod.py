@@ -5,6 +5,7 @@ One pod at a time; what it means for its node is ``fleet.py``'s.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from modelfleet.api import names, wire
@@ -13,6 +14,12 @@ from modelfleet.plan.outcome import RawObject
 
 PERMANENT: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid"})
 """What a program reports when the bytes themselves are wrong: trying again does not make them right."""
+
+DEATHS: Final = 3
+"""Of its serving container, from which a pod that dies again soon after its start is taken for one that goes on so."""
+STEADY: Final = timedelta(minutes=10)
+"""How long a container runs until its earlier deaths say nothing any more: as long as the kubelet takes to forget them
+(its pauses before restarts begin anew after 10 minutes; Kubernetes documentation, "Pod Lifecycle")."""
 
 _WAITING_IS_FINE: Final = frozenset({"", "PodInitializing", "ContainerCreating"})
 
@@ -44,10 +51,16 @@ class ServingPod:
     unready_since: str
     """RFC 3339; since when it has not been ready, its creation at the earliest; empty while it is."""
     trouble: Trouble | None
+    """What is wrong with it; of a ready one only that it died again and again."""
     no_room: bool = False
     """Whether its node has not enough of something for it, as long as its other pods are there."""
     gone_by: str = ""
     """RFC 3339; when a pod on its way out should have ended at the latest; empty for the others."""
+    deaths: int = 0
+    """How often its serving container died, where the last time was soon after its start; that it is ready at the
+    moment says little then."""
+    running_since: str = ""
+    """RFC 3339; when its serving container was started last; empty where it does not run."""
 
 
 def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
@@ -59,6 +72,11 @@ def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
     ready = conditions.find(status.get("conditions") or (), "Ready") or {}
     is_ready = ready.get("status") == "True" and status.get("phase") == "Running"
     created = metadata.get("creationTimestamp", "")
+    serve: Mapping[str, Any] = next(iter(_of(status, workload.SERVE)), {})
+    deaths = _deaths(serve)
+    trouble = None if is_ready else _trouble(status) or hint
+    if is_ready and deaths:
+        trouble = _last_death(serve, deaths)
     return ServingPod(
         name=metadata["name"],
         node=(pod.get("spec") or {}).get("nodeName") or _pinned_node(pod),
@@ -68,10 +86,31 @@ def read(pod: RawObject, hint: Trouble | None = None) -> ServingPod:
         ready=is_ready,
         running=is_ready or any("running" in (each.get("state") or {}) for each in _of(status, workload.SERVE)),
         unready_since="" if is_ready else max(created, ready.get("lastTransitionTime") or ""),
-        trouble=None if is_ready else _trouble(status) or hint,
+        trouble=trouble,
         no_room=not is_ready and _has_no_room(status),
         gone_by=metadata.get("deletionTimestamp") or "",
+        deaths=deaths,
+        running_since=((serve.get("state") or {}).get("running") or {}).get("startedAt") or "",
     )
+
+
+def _deaths(container: Mapping[str, Any]) -> int:
+    """Restarts of a container that died soon after its last start, and did so before; else 0."""
+    deaths = int(container.get("restartCount") or 0)
+    if deaths < DEATHS:
+        return 0
+    ended = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
+    began, died = (ended or {}).get("startedAt"), (ended or {}).get("finishedAt")
+    if not began or not died:
+        return 0
+    return deaths if conditions.parse_timestamp(died) - conditions.parse_timestamp(began) < STEADY else 0
+
+
+def _last_death(container: Mapping[str, Any], deaths: int) -> Trouble:
+    """What a container that runs once more has against it."""
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    why = conditions.shorten(str(ended.get("message") or ""))
+    return Trouble("CrashLoopBackOff", f"died {deaths} times, last with exit code {ended.get('exitCode')}: {why}")
 
 
 def _has_no_room(status: Mapping[str, Any]) -> bool:
