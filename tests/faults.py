@@ -1,19 +1,21 @@
-"""Faults in the operator's writes, injected where it hands a request to its transport: the API server stays real.
+"""Faults in what the operator writes and in what it sees, injected at its own edges: the API server stays real.
 
 A fault hits one write about one of our objects (its status, its children, its Events), the first of its sort. A crash
 ends all of that operator's requests from then on, its Lease's included, as a killed process would; the test starts the
-next one.
+next one. What it sees may come late, out of order or never.
 """
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
 
+from modelfleet.application import Application
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.errors import ApiError
 
@@ -85,3 +87,27 @@ def injected(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "request", request)
         yield faults
+
+
+LOST: Final = -1.0
+"""In the place of a delay: the event never comes."""
+
+
+@contextmanager
+def watching(delay: Callable[[str | None, Any], float], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Operators that start from now on get each event of their watch streams so many seconds late, or never.
+
+    ``delay`` is given the event's type (``None``: from a list) and its object.
+    """
+    original = Application._observed
+
+    def observed(self: Application, type_: str | None, obj: Any) -> None:
+        seconds = delay(type_, obj)
+        if seconds == 0.0:
+            original(self, type_, obj)
+        elif seconds != LOST:
+            asyncio.get_running_loop().call_later(seconds, original, self, type_, obj)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Application, "_observed", observed)
+        yield

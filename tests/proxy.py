@@ -2,8 +2,14 @@
 
 import asyncio
 import re
-from contextlib import suppress
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 
 class Proxy:
@@ -75,3 +81,42 @@ def with_port(kubeconfig: Path, port: int, copy: Path) -> Path:
     copy.write_text(re.sub(r"(server: https://[\d.]+):\d+", rf"\1:{port}", kubeconfig.read_text()))
     copy.chmod(0o600)
     return copy
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A proxy whose event loop runs in a thread, for tests that have none."""
+
+    proxy: Proxy
+    loop: asyncio.AbstractEventLoop
+    kubeconfig: Path
+    """Leads through the proxy."""
+
+    def cut(self) -> None:
+        """As :meth:`Proxy.cut`."""
+        self.wait(self.proxy.cut())
+
+    def mend(self) -> None:
+        """As :meth:`Proxy.mend`."""
+        self.loop.call_soon_threadsafe(self.proxy.mend)
+
+    def wait(self, work: Coroutine[None, None, Answer]) -> Answer:
+        """Do this on the proxy's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+@contextmanager
+def switch(kubeconfig: Path, copy: Path) -> Iterator[Switch]:
+    """A proxy in front of the API server that a kubeconfig names; its ``copy`` leads through the proxy."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        proxy = Proxy(*server_of(kubeconfig))
+        started = Switch(proxy, loop, copy)
+        with_port(kubeconfig, started.wait(proxy.start()), copy)
+        yield started
+        started.wait(proxy.stop())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()

@@ -12,6 +12,19 @@ from modelfleet.plan.refusal import Refusal
 from modelfleet.reconcile.context import Context
 
 
+async def is_outdated(context: Context, obj: RawObject, wanted: Iterable[RawObject]) -> bool:
+    """Whether something would be created for what ``obj`` is no more; the view then knows it, and wakes us again.
+
+    Its status says what was made before. One that is older (a list from an API server that lags behind) would have a
+    Job made again that was done and deleted since.
+    """
+    if not list(wanted):
+        return False
+    metadata = obj["metadata"]
+    fresh = await context.cluster.read(obj["kind"], metadata["namespace"], metadata["name"])
+    return fresh is None or fresh["metadata"]["resourceVersion"] != metadata["resourceVersion"]
+
+
 async def job(context: Context, namespace: str, name: str) -> RawObject | None:
     """The Job; before it is taken for deleted, the API server is asked."""
     held = context.view.get("Job", namespace, name)
@@ -35,10 +48,13 @@ def nodes_of(context: Context, pods: Iterable[RawObject]) -> dict[str, RawObject
 
 
 async def trouble(context: Context, unfinished: RawObject, pods: list[RawObject]) -> job_state.Trouble | None:
-    """Why nothing goes on, where neither the Job nor its pods say it themselves: a pod is overdue, or Events tell."""
+    """Why nothing goes on, where pods do not say it themselves: a queue, a pod that is overdue, or what Events tell."""
     metadata = unfinished["metadata"]
-    if job_state.ending(unfinished) is None and (stuck := job_state.stuck(pods, context.now())) is not None:
-        return stuck
+    if job_state.ending(unfinished) is None:
+        if why := queueing.held_back(unfinished, await waits_for(context, unfinished)):
+            return job_state.Trouble("Queued", f"Job {metadata['name']}: {why}")
+        if (stuck := job_state.stuck(pods, context.now())) is not None:
+            return stuck
     quiet = job_state.is_quiet(unfinished, pods, context.now())
     if quiet is None:
         return None

@@ -21,6 +21,8 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         return None
     observed = await _gather(obj, context)
     outcome = model_version.plan(obj, observed, context.installation, context.now())
+    if await jobs.is_outdated(context, obj, outcome.create):
+        return Outcome()
     refusals = await jobs.refusals(context, outcome.create)
     if refusals:
         observed = replace(observed, latest=replace(observed.latest, refusals=refusals))

@@ -20,6 +20,8 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         return None
     observed = await _gather(obj, context)
     outcome = training_job.plan(obj, observed, context.installation, context.now())
+    if await jobs.is_outdated(context, obj, outcome.create):
+        return Outcome()
     if _is_decisive(obj, outcome) and observed.model_version is None:
         # Before compute is spent, and before a name is taken: another job may have registered it a moment ago.
         name = obj["spec"]["output"]["modelVersionName"]

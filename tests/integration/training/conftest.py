@@ -129,6 +129,17 @@ def bench(workshop: Plane, operator: Operator, request: pytest.FixtureRequest) -
     workshop.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture
+def alone(bench: Bench) -> Iterator[Bench]:
+    """No operator but those that the test starts."""
+    bench.operator.stop()
+    try:
+        yield bench
+    finally:
+        bench.operator.stop()
+        bench.operator.start()
+
+
 def artifact(name: str = "fp32", **fields: Any) -> RawObject:
     return {
         "name": name,

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from e2e.cluster.commands import wait_until
 from e2e.kubectl import condition, is_true
 from tests.faults import Fault, Faults, Kind, injected
-from tests.integration.training.conftest import Bench, found, model_version
+from tests.integration.training.conftest import Bench, artifact, found, model_version
 from tests.objects import RawObject
 
 WRITES = ("job", "begun", "event", "verdict")
@@ -60,12 +61,13 @@ def ends_as_if_nothing_had_been(bench: Bench, names: list[str], fault_free: str)
 
 
 def test_errors_and_lost_answers_make_no_second_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds: tuple[Kind, ...] = ("lost answer", "409", "429", "500")
+    kinds: tuple[Kind, ...] = ("lost answer", "409", "422", "429", "500")
     cases = {
         f"m-1-{at}-{index}": Fault(write, kind)
         for (at, write), (index, kind) in itertools.product(enumerate(WRITES), enumerate(kinds))
-        # An Event's creation answered by 409 was told before: its name says what it tells.
-        if (write, kind) != ("event", "409")
+        # An Event's creation answered by 409 was told before: its name says what it tells. One that is refused is
+        # not waited for: the status tells the same.
+        if (write, kind) not in (("event", "409"), ("event", "422"))
     }
     with injected(Faults(sort, dict(cases)), monkeypatch) as faults:
         names = ["m-2-0-0", *cases]
@@ -121,3 +123,107 @@ def test_what_others_change_is_put_right(bench: Bench) -> None:
     assert jobs_of(bench, "m-1-0-0") == ["verify-m-1-0-0-1"]
     again = bench.until("modelversion", "m-1-0-0", lambda each: is_true(each, "Ready"))
     assert again["status"]["artifacts"] == before["artifacts"], "the report of the Job is still there to be read"
+
+
+def test_a_verifying_job_that_others_change_is_still_the_one(bench: Bench) -> None:
+    bench.kubectl.apply(model_version())
+    name = "verify-m-1-0-0-1"
+    bench.job(name)
+    labels = {"app.kubernetes.io/managed-by": None, "modelfleet.dev/model-version": "another"}
+    for change in (
+        {"metadata": {"labels": labels, "annotations": {"team": "vision"}}},
+        {"metadata": {"ownerReferences": []}},
+        {"spec": {"suspend": True}},
+        {"spec": {"ttlSecondsAfterFinished": 86_400}},
+    ):
+        bench.kubectl("patch", "job", name, "--type=merge", f"--patch={json.dumps(change)}")
+    told = bench.until("modelversion", "m-1-0-0", lambda each: condition(each, "Verified").get("reason") == "Queued")
+    assert "suspended by somebody else" in condition(told, "Verified")["message"]
+    bench.kubectl("patch", "job", name, "--type=merge", '--patch={"spec": {"suspend": false}}')
+    bench.finish(name, found())
+    version = bench.until("modelversion", "m-1-0-0", lambda each: is_true(each, "Ready"))
+    assert version["status"]["verification"]["attempt"] == 1
+    assert [job["metadata"]["name"] for job in bench.kubectl.list("jobs")] == [name]
+
+
+def test_a_version_of_the_same_name_takes_nothing_over_from_its_predecessor(bench: Bench) -> None:
+    """Deleted and created again with other bytes while no operator runs, and the old Job says that all is well."""
+    bench.kubectl.apply(model_version())
+    bench.job("verify-m-1-0-0-1")
+    bench.operator.stop()
+    try:
+        bench.finish("verify-m-1-0-0-1", found())
+        bench.kubectl("delete", "modelversion", "m-1-0-0")
+        bench.kubectl.apply(model_version(artifact(sha256="bb" * 32)))
+    finally:
+        bench.operator.start()
+    wrong = found(verified=False, reason="HashMismatch", message="its sha256 is 77aa")
+    first = bench.kubectl.get("modelversion", "m-1-0-0")
+    assert first is not None
+    uid = first["metadata"]["uid"]
+
+    def is_of_the_new_one(job: RawObject) -> bool:
+        return any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences", ()))
+
+    bench.until("job", "verify-m-1-0-0-1", is_of_the_new_one)
+    bench.finish("verify-m-1-0-0-1", wrong, code=1)
+    version = bench.until("modelversion", "m-1-0-0", lambda each: condition(each, "Stalled").get("status") == "True")
+    assert condition(version, "Verified")["reason"] == "HashMismatch"
+
+
+def test_any_sequence_of_edits_ends_as_its_last_one_applied_at_once(bench: Bench) -> None:
+    """Aliases, deprecation and schedules of three versions; which alias is whose depends on all of them."""
+    chance = random.Random(20261121)
+    versions = {f"m-{major}-0-0": f"{major}.0.0" for major in (1, 2, 3)}
+
+    def edit() -> RawObject:
+        names = chance.sample(["champion", "stable", "canary", "next"], chance.randint(0, 3))
+        hours = chance.choice([None, "24h", "48h"])
+        verification = {"every": hours} if hours else None
+        return {"aliases": names or None, "deprecated": chance.random() < 0.3, "verification": verification}
+
+    edits = {name: edit() for name in versions}
+    for name, version in versions.items():
+        bench.kubectl.apply(model_version(version=version, **without_none(edits[name])))
+        bench.finish(f"verify-{name}-1", found())
+    for _ in range(10):
+        name = chance.choice(list(versions))
+        edits[name] = edit()
+        patch = json.dumps({"spec": edits[name]})
+        bench.kubectl("patch", "modelversion", name, "--type=merge", f"--patch={patch}")
+    edited = {name: settled(bench, name) for name in versions}
+    bench.kubectl("delete", "modelversion", "--all")
+    bench.kubectl("wait", "jobs", "--all", "--for=delete", "--timeout=120s")
+    for name, version in versions.items():
+        bench.kubectl.apply(model_version(version=version, **without_none(edits[name])))
+        bench.finish(f"verify-{name}-1", found())
+    for name in versions:
+        bench.until("modelversion", name, lambda each, name=name: is_seen(each) and outcome(each) == edited[name])
+
+
+def without_none(spec: RawObject) -> RawObject:
+    return {key: value for key, value in spec.items() if value is not None}
+
+
+def is_seen(version: RawObject) -> bool:
+    return bool(version.get("status", {}).get("observedGeneration") == version["metadata"]["generation"])
+
+
+def outcome(version: RawObject) -> RawObject:
+    """What a version comes to, apart from its history: it tells the way there."""
+    return {key: value for key, value in end_state(version).items() if key != "history"} | {
+        "aliases": version["status"].get("aliases", [])
+    }
+
+
+def settled(bench: Bench, name: str) -> RawObject:
+    """What a version comes to, once the operator has seen its last edit and those of the others."""
+    earlier: RawObject = {}
+
+    def same_again(version: RawObject) -> bool:
+        nonlocal earlier
+        earlier, last = outcome(version), earlier
+        return is_seen(version) and is_true(version, "Ready") and earlier == last
+
+    bench.until("modelversion", name, same_again)
+    return earlier

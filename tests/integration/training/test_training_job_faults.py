@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,18 +33,14 @@ from modelfleet.reconcile.execute import Executor
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.reports import Reports
-from tests.integration.training.conftest import Bench, artifact, report, step, training_job
+from tests.integration.training.conftest import Bench, artifact, report
+from tests.integration.training.journey import FLOW, assert_as_without_faults, go_through, is_verified_by_one_job
 from tests.objects import RawObject
 from tests.plane import Plane
 from tests.replicas import Open
 
 ROOT = Path(__file__).parents[3]
 INSTALLATION = Installation(name="faults", namespace="default", runtime_image="modelfleet/runtime:none")
-FLOW = training_job(
-    step("prepare"),
-    step("train", "prepare", trainer={"image": "registry.example/train:1", "numNodes": 2}),
-    gate=[{"metric": "accuracy", "comparison": ">=", "value": "0.9"}],
-)
 
 
 async def _nothing_is_measured(address: str, query: str) -> float | None:
@@ -96,6 +92,24 @@ class Lossy(Connection):
         raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
 
 
+class Refused(Connection):
+    """Refuses each write in several ways, one after the other, before it does it."""
+
+    refusals: ClassVar[Counter[tuple[str, str, str]]] = Counter()
+
+    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
+        if method == "GET" or (fields.get("query") or {}).get("dryRun"):
+            return await super().request(method, path, **fields)
+        # To an Event, 409 says that it was made before, and a refusal that it is not wanted.
+        codes = (429, 500) if path.endswith("/events") else (409, 422, 429, 500)
+        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
+        Refused.refusals[call] += 1
+        if Refused.refusals[call] <= len(codes):
+            code = codes[Refused.refusals[call] - 1]
+            raise ApiError(code, "Injected", f"{method} {path}: injected", 1.0 if code == 429 else None)
+        return await super().request(method, path, **fields)
+
+
 class Memory:
     """What an operator knows: its view, and what its executor remembers. A new one is that of a new process."""
 
@@ -130,110 +144,6 @@ class Memory:
             await connection.close()
 
 
-def go_through(bench: Bench, meanwhile: Callable[[], None]) -> RawObject:
-    """The whole flow, the test as its kubelet; ``meanwhile`` is called until each thing has come about."""
-
-    def until(kind: str, name: str, reached: Callable[[RawObject], Any]) -> RawObject:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
-            meanwhile()
-            obj = bench.kubectl.get(kind, name)
-            if obj is not None and reached(obj):
-                return obj
-        raise AssertionError(f"{kind} {name} did not get there")
-
-    bench.kubectl.apply(FLOW)
-    for name, message in (
-        ("nightly-prepare-1", report(rows="500")),
-        ("nightly-train-1", report(artifact(), accuracy="0.95")),
-    ):
-        until("job", name, lambda job: job.get("status", {}).get("active") == job["spec"]["completions"])
-        bench.finish(name, message)
-        until("job", name, lambda job: is_complete(job))
-    return until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
-
-
-def is_complete(job: RawObject) -> bool:
-    return any(each["type"] == "Complete" and each["status"] == "True" for each in job["status"].get("conditions", ()))
-
-
-def normal(done: RawObject) -> RawObject:
-    """The end state without what differs from run to run."""
-    status = json.loads(json.dumps(done["status"]))
-    for each in status["conditions"]:
-        del each["lastTransitionTime"]
-    return {key: value for key, value in status.items() if key not in ("startTime", "completionTime")}
-
-
-def end_state(bench: Bench, done: RawObject) -> dict[str, Any]:
-    """What a run comes to."""
-    version = bench.kubectl.get("modelversion", "m-1-0-0")
-    assert version is not None
-    del version["spec"]["lineage"]["trainingJob"]["uid"]
-    ours = ("StepStarted", "StepSucceeded", "GatePassed", "Registered", "StepFailed", "Restarting", "JobDeleted")
-    return {
-        "status": normal(done),
-        "version": version["spec"],
-        "events": sorted(bench.events("nightly") & set(ours)),
-        "services": [each["metadata"]["name"] for each in bench.kubectl.list("services")],
-    }
-
-
-def jobs_made(bench: Bench, audit_log: Path) -> list[str]:
-    """Every Job of a step that was ever created in the namespace, from the audit log."""
-    made = []
-    for line in audit_log.read_text().splitlines():
-        if '"jobs"' not in line or '"create"' not in line or bench.kubectl.namespace not in line:
-            continue
-        event = json.loads(line)
-        target = event["objectRef"]
-        if (target["resource"], event["verb"], target["namespace"]) != ("jobs", "create", bench.kubectl.namespace):
-            continue
-        if event["responseStatus"]["code"] == 201 and "dryRun" not in event["requestURI"]:
-            made.append(target["name"])
-    return [name for name in made if not name.startswith("verify-")]
-
-
-@pytest.fixture
-def alone(bench: Bench) -> Iterator[Bench]:
-    """No operator but the test's own."""
-    bench.operator.stop()
-    try:
-        yield bench
-    finally:
-        bench.operator.start()
-
-
-EXPECTED = {
-    "status": {
-        "phase": "Succeeded",
-        "observedGeneration": 1,
-        "restarts": 0,
-        "attempt": 1,
-        "modelVersion": "m-1-0-0",
-    },
-    "events": ["GatePassed", "Registered", "StepStarted", "StepSucceeded"],
-    "services": ["nightly-training"],
-}
-
-
-def assert_as_without_faults(bench: Bench, done: RawObject, audit_log: Path) -> None:
-    found = end_state(bench, done)
-    status = found["status"]
-    assert {key: status[key] for key in EXPECTED["status"]} == EXPECTED["status"]
-    assert [(each["name"], each["phase"], each["attempt"], each["jobName"]) for each in status["steps"]] == [
-        ("prepare", "Succeeded", 1, "nightly-prepare-1"),
-        ("train", "Succeeded", 1, "nightly-train-1"),
-    ]
-    assert status["gate"][0]["passed"] is True
-    assert (found["events"], found["services"]) == (EXPECTED["events"], EXPECTED["services"])
-    assert found["version"]["metrics"] == {"rows": "500", "accuracy": "0.95"}
-    assert [each["name"] for each in found["version"]["artifacts"]] == ["fp32"]
-    names = {job["metadata"]["name"] for job in bench.kubectl.list("jobs", "modelfleet.dev/training-job=nightly")}
-    assert names == {"nightly-prepare-1", "nightly-train-1"}
-    assert sorted(jobs_made(bench, audit_log)) == ["nightly-prepare-1", "nightly-train-1"]
-
-
 def test_an_operator_that_dies_before_and_after_each_of_its_writes(
     alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +168,17 @@ def test_an_answer_lost_to_each_write_makes_nothing_twice(
     done = go_through(alone, lambda: asyncio.run(memory.work(alone, Lossy)))
     assert_as_without_faults(alone, done, workshop.audit_log)
     assert len(Lossy.lost) >= 12
+
+
+def test_every_way_to_refuse_each_write_is_tried_again(
+    alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
+    Refused.refusals.clear()
+    memory = Memory()
+    done = go_through(alone, lambda: asyncio.run(memory.work(alone, Refused)))
+    assert_as_without_faults(alone, done, workshop.audit_log)
+    assert len(Refused.refusals) >= 12
 
 
 @contextmanager
@@ -318,4 +239,5 @@ def test_a_leader_that_froze_in_mid_training_starts_nothing_when_it_wakes(
             alone.finish("nightly-train-1", report(artifact(), accuracy="0.95"))
             done = alone.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
             assert first.poll() is None
-    assert_as_without_faults(alone, done, workshop.audit_log)
+            assert_as_without_faults(alone, done, workshop.audit_log)
+            is_verified_by_one_job(alone, workshop.audit_log)

@@ -253,6 +253,13 @@ def test_where_a_namespace_has_a_default_queue_all_that_runs_waits_in_it(queue: 
     again = queue.bench.until("trainingjob", "first", lambda job: job["status"]["phase"] == "Running")
     assert again["status"]["restarts"] == 0
     assert "Preempted" in queue.bench.events("first")
+    # The verification waits there, too.
+    hold(queue, "Hold")
+    queue.bench.finish("first-train-2", report(artifact()))
+    version = queue.bench.until(
+        "modelversion", "m-1-0-0", lambda each: condition(each, "Verified").get("reason") == "Queued"
+    )
+    assert "Job verify-m-1-0-0-1: it waits for admission by queue default" in condition(version, "Verified")["message"]
 
 
 def quota(queue: Queue, cpus: int) -> None:
