@@ -6,7 +6,7 @@ import pytest
 
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.plan import cleanup
-from tests.unit.job_world import START, World, artifact, job, report
+from tests.unit.job_world import START, World, artifact, job, report, step
 
 GANG = {"trainer": {"image": "i", "numNodes": 2}, "backoffLimit": 0}
 
@@ -174,3 +174,25 @@ def test_the_time_to_live_may_be_set_on_a_job_that_is_over() -> None:
     world.edit(ttlSecondsAfterFinished=0)
     world.wait(1)
     assert world.all("TrainingJob") == []
+
+
+def test_a_status_that_was_lost_costs_no_attempt_its_pods() -> None:
+    """Neither those of a step whose turn comes later, nor those of an attempt that the status does not know yet."""
+    world = World(job(step("prepare"), step("train", "prepare")))
+    world.settle()
+    world.finish("nightly-prepare-1", report(rows="5"))
+    world.settle()
+    world.finish("nightly-train-1", "boom", code=1)
+    world.settle()
+    world.wait(11)
+    assert world.unfinished() == ["nightly-train-2"]
+    uid = world.objects["Job", "nightly-train-2"]["metadata"]["uid"]
+    world.objects["Job", "nightly-train-2"]["metadata"]["uid"] = uid = f"{uid}-as-it-was"
+    del world.obj["status"]
+    world.settle()
+    world.wait(60)
+    assert world.objects["Job", "nightly-train-2"]["metadata"]["uid"] == uid
+    assert [each["attempt"] for each in world.status["steps"]] == [1, 2]
+    world.finish("nightly-train-2", report((artifact(),)))
+    world.settle()
+    assert (world.status["phase"], world.status["restarts"]) == ("Succeeded", 1)

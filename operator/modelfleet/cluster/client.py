@@ -23,7 +23,7 @@ CHUNK: Final = 500
 EVENTS_FRESH_SECONDS: Final = 10.0
 """For how long what Events told is not asked again; shorter than the pauses between looks at what does not start."""
 
-WORKLOADS_FRESH_SECONDS: Final = 30.0
+WORKLOADS_FRESH_SECONDS: Final = 10.0
 """The same for the Workloads of a namespace: those of all Jobs that wait in it are asked for at once."""
 
 _WARNINGS_KEPT: Final = 10

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from modelfleet.api import names
 from modelfleet.plan import backoff, conditions, job_state, rendezvous
 from modelfleet.plan.outcome import ObjectRef, RawObject
 
@@ -37,7 +38,7 @@ def unfinished(jobs: Sequence[RawObject]) -> list[ObjectRef]:
 def strays(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[ObjectRef]:
     """Unfinished Jobs of attempts that are over: not the latest of their step, or given up."""
     current = {step.get("jobName") for step in statuses if "nextAttemptTime" not in step} | {_of_source(obj)}
-    return [each for each in unfinished(jobs) if each.name not in current]
+    return [each for each in unfinished(_known(statuses, jobs)) if each.name not in current]
 
 
 def outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[ObjectRef]:
@@ -48,8 +49,23 @@ def outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequen
         for age in range(KEPT_ATTEMPTS)
     }
     kept.add(_of_source(obj))
-    ended = [job for job in jobs if job_state.ending(job) is not None]
+    ended = [job for job in _known(statuses, jobs) if job_state.ending(job) is not None]
     return [ref(job) for job in ended if job["metadata"]["name"] not in kept]
+
+
+def _known(statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[RawObject]:
+    """The Jobs but for those of attempts that have not begun by the status.
+
+    It was lost, or is an old one: such Jobs are no strays, and are taken up when it is their turn.
+    """
+    attempts = {step["name"]: int(step.get("attempt") or 0) for step in statuses}
+
+    def began(job: RawObject) -> bool:
+        labels = job["metadata"].get("labels") or {}
+        step, attempt = labels.get(names.STEP_LABEL), labels.get(names.ATTEMPT_LABEL, "")
+        return step not in attempts or not attempt.isdecimal() or int(attempt) <= attempts[step]
+
+    return [job for job in jobs if began(job)]
 
 
 def of_finished(

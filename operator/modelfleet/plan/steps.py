@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import StepResultsStatus
 from modelfleet.api.training_policy import FailureRule
-from modelfleet.plan import backoff, gang, gate, job_state, queueing, step_job, unreachable
+from modelfleet.plan import gang, gate, job_state, queueing, step_job, unreachable
 from modelfleet.plan.outcome import RawObject
 
 _FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid", "UnknownRevision"})
@@ -92,7 +92,7 @@ def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | 
     if where := unreachable.lost(attempt.pods, attempt.nodes, now):
         return Over("Lost", "NodeLost", where, None)
     if attempt.job is not None and (held_back := queueing.held_back(attempt.job, attempt.waits_for)):
-        look_again = queueing.LOOK_AGAIN_SECONDS if attempt.waits_for else backoff.LOOK_AGAIN_SECONDS
+        look_again = queueing.LOOK_AGAIN_SECONDS if attempt.waits_for else job_state.QUIET_SECONDS + 1.0
         return Running(None, 0, wanted, look_again if queueing.queue(attempt.job) else None, held_back)
     queued = attempt.job is not None and queueing.queue(attempt.job)
     if not queued and (half := gang.stuck_halfway(attempt.pods, wanted, now)):

@@ -119,4 +119,5 @@ def assert_as_without_faults(bench: Bench, done: RawObject, audit_log: Path) -> 
     assert [each["name"] for each in came_to["version"]["artifacts"]] == ["fp32"]
     names = {job["metadata"]["name"] for job in bench.kubectl.list("jobs", "modelfleet.dev/training-job=nightly")}
     assert names == {"nightly-prepare-1", "nightly-train-1"}
-    assert sorted(jobs_made(bench, audit_log)) == ["nightly-prepare-1", "nightly-train-1"]
+    made = sorted(jobs_made(bench, audit_log))
+    assert made == ["nightly-prepare-1", "nightly-train-1"], made

@@ -241,3 +241,31 @@ def test_a_leader_that_froze_in_mid_training_starts_nothing_when_it_wakes(
             assert first.poll() is None
             assert_as_without_faults(alone, done, workshop.audit_log)
             is_verified_by_one_job(alone, workshop.audit_log)
+
+
+def test_what_others_change_in_mid_training_is_put_right(bench: Bench, workshop: Plane) -> None:
+    """Its status, its Jobs and its Service: edited, robbed of their labels, deleted. What is foreign stays."""
+    bench.kubectl.apply(FLOW)
+    bench.job("nightly-prepare-1")
+    service = bench.until("service", "nightly-training", lambda each: each)
+    for change in (
+        {"spec": {"selector": {"app": "another"}}, "metadata": {"labels": {"team": "vision"}}},
+        {"spec": {"publishNotReadyAddresses": False}},
+    ):
+        bench.kubectl("patch", "service", "nightly-training", "--type=merge", f"--patch={json.dumps(change)}")
+    whole = {key: service["spec"][key] for key in ("selector", "publishNotReadyAddresses")}
+    mended = bench.until("service", "nightly-training", lambda each: whole.items() <= each["spec"].items())
+    assert mended["metadata"]["labels"]["team"] == "vision"
+    bench.kubectl("delete", "service", "nightly-training")
+    bench.until("service", "nightly-training", lambda each: each["metadata"]["uid"] != service["metadata"]["uid"])
+    # Without its label a Job is out of sight, and without its status the TrainingJob knows of none.
+    bench.kubectl("label", "job", "nightly-prepare-1", "app.kubernetes.io/managed-by-", "modelfleet.dev/training-job-")
+    bench.finish("nightly-prepare-1", report(rows="500"))
+    bench.job("nightly-train-1")
+    wipe = ("patch", "trainingjob", "nightly", "--subresource=status", "--type=merge", '--patch={"status": null}')
+    bench.kubectl(*wipe)
+    bench.until("trainingjob", "nightly", lambda job: len(job.get("status", {}).get("steps", ())) == 2)
+    bench.kubectl("label", "job", "nightly-prepare-1", "modelfleet.dev/training-job=nightly")
+    bench.finish("nightly-train-1", report(artifact(), accuracy="0.95"))
+    done = bench.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
+    assert_as_without_faults(bench, done, workshop.audit_log)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from e2e.kubectl import is_true
-from modelfleet.cluster import sync
+from modelfleet.cluster import client, sync
 from modelfleet.cluster.client import Cluster
+from modelfleet.cluster.connection import Connection
+from modelfleet.cluster.errors import ApiError
 from tests.faults import LOST, watching
 from tests.integration.training.conftest import Bench, artifact, found, model_version, report
 from tests.integration.training.journey import (
@@ -122,3 +124,25 @@ def test_an_operator_that_was_cut_off_and_whose_watches_are_gone(
         version = bench.until("modelversion", "m-2-0-0", lambda each: is_true(each, "Ready"))
         assert version["status"]["verification"]["attempt"] == 2
         bench.operator.stop()
+
+
+def test_a_list_that_expires_between_its_pages(alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, expired = Connection.request, set()
+
+    async def request(self: Connection, method: str, path: str, **options: Any) -> Any:
+        if "continue" in (options.get("query") or {}) and path not in expired:
+            expired.add(path)
+            raise ApiError(410, "Expired", f"{method} {path}: the provided continue parameter is too old")
+        return await original(self, method, path, **options)
+
+    names = ["m-1-0-0", "m-2-0-0"]
+    alone.kubectl.apply(*(model_version(version=name[2:].replace("-", ".")) for name in names))
+    monkeypatch.setattr(client, "CHUNK", 1)
+    monkeypatch.setattr(Connection, "request", request)
+    alone.operator.start()
+    for name in names:
+        alone.finish(f"verify-{name}-1", found())
+        alone.until("modelversion", name, lambda each: is_true(each, "Ready"))
+    alone.operator.stop()
+    assert any(path.endswith("/modelversions") for path in expired)
+    assert jobs_made(alone, workshop.audit_log, verifying=True) == [f"verify-{name}-1" for name in names]
