@@ -162,6 +162,21 @@ def training_job() -> Document:
             "ttlSecondsAfterFinished": 604800,
             "managedBy": "modelfleet.dev/training-job",
             "checkpoint": {"volumeClaimName": "ckpt", "path": "/checkpoints", "intervalSeconds": 600, "keep": 3},
+            "termination": {
+                "metric": "val_loss",
+                "direction": "Minimize",
+                "patience": 5,
+                "minDelta": "0.001",
+                "maxStallSeconds": 1800,
+                "stopGraceSeconds": 600,
+                "resourcePressure": {
+                    "cpu": "0.85",
+                    "memory": "0.9",
+                    "seconds": 60,
+                    "action": "CheckpointAndYield",
+                    "yieldSeconds": 600,
+                },
+            },
             "failurePolicy": {
                 "rules": [
                     {"name": "oom", "onExitCodes": [137], "action": "FailJob"},
@@ -190,7 +205,8 @@ def training_job() -> Document:
 def short_training_job() -> Document:
     """A TrainingJob in the short form: one distributed step."""
     document = edited(training_job(), {"spec.steps": REMOVED, "spec.trainer": _trainer()})
-    return edited(document, {"metadata.name": "quick"})
+    lowered = {"action": "LowerPriority", "priorityClassName": "scavenger"}
+    return edited(document, {"metadata.name": "quick", "spec.termination.resourcePressure": lowered})
 
 
 def edge_deployment() -> Document:
@@ -369,6 +385,7 @@ def largest() -> dict[str, Document]:
     steps = _many(16, image="i" * 512, env=environment, resources={"requests": amounts, "limits": amounts})
     for step in steps:
         step["dependsOn"] = _many(16)
+    steps[-1] = {"name": steps[-1]["name"], "dependsOn": _many(16), "trainer": _trainer() | {"env": environment}}
     pools = _many(
         100,
         nodeSelector=labels,

@@ -64,6 +64,14 @@ SCHEMA = (
     Refusal("TrainingJob", {"spec.ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished"),
     Refusal("TrainingJob", {"spec.managedBy": "somebody"}, "spec.managedBy"),
     Refusal("TrainingJob", {"spec.checkpoint.keep": 0}, "spec.checkpoint.keep"),
+    Refusal("TrainingJob", {"spec.termination.direction": "Down"}, "spec.termination.direction"),
+    Refusal("TrainingJob", {"spec.termination.patience": 0}, "spec.termination.patience"),
+    Refusal("TrainingJob", {"spec.termination.maxStallSeconds": 0}, "spec.termination.maxStallSeconds"),
+    Refusal(
+        "TrainingJob",
+        {"spec.termination.resourcePressure.action": "Evict"},
+        "spec.termination.resourcePressure.action",
+    ),
     Refusal("TrainingJob", {"spec.checkpoint.path": "checkpoints"}, "spec.checkpoint.path"),
     Refusal("TrainingJob", {"spec.failurePolicy.rules": []}, "spec.failurePolicy.rules"),
     Refusal(
@@ -229,6 +237,42 @@ RULES = (
     ),
     Refusal("TrainingJob", {"metadata.name": "a" * 41}, "metadata.name", f"metadata.name of a TrainingJob {_DNS}"),
     Refusal("TrainingJob", {"metadata.name": "1st"}, "metadata.name", f"metadata.name of a TrainingJob {_DNS}"),
+    Refusal("TrainingJob", {"spec.termination": {}}, "spec.termination", "termination needs metric, maxStallSeconds"),
+    Refusal(
+        "TrainingJob", {"spec.termination.direction": REMOVED}, "spec.termination", "metric needs direction (Maximize"
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.termination": {"maxStallSeconds": 60, "minDelta": "0.1"}},
+        "spec.termination",
+        "direction, patience and minDelta need metric",
+    ),
+    Refusal("TrainingJob", {"spec.termination.minDelta": "-0.1"}, "spec.termination.minDelta", "not negative"),
+    Refusal(
+        "TrainingJob",
+        {"spec.termination.resourcePressure.cpu": "85"},
+        "spec.termination.resourcePressure.cpu",
+        "must be a share from 0.0 to 1",
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.termination.resourcePressure.action": "LowerPriority"},
+        "spec.termination.resourcePressure",
+        "action LowerPriority needs priorityClassName",
+    ),
+    Refusal(
+        "TrainingJob",
+        {"spec.termination.resourcePressure.priorityClassName": "low"},
+        "spec.termination.resourcePressure",
+        "action LowerPriority needs priorityClassName",
+    ),
+    Refusal("TrainingJob", {"spec.checkpoint": REMOVED}, "spec.termination", "resourcePressure needs checkpoint"),
+    Refusal(
+        "TrainingJob",
+        {"spec.steps.1.trainer": REMOVED, "spec.steps.1.image": "registry.example/train:1"},
+        "spec.termination",
+        "termination needs a distributed step",
+    ),
     Refusal("TrainingJob", {"spec.steps": REMOVED}, "spec", "give either steps (a DAG) or trainer"),
     Refusal("TrainingJob", {"spec.trainer": {"image": "x"}}, "spec", "give either steps (a DAG) or trainer"),
     Refusal(

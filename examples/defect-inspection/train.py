@@ -81,6 +81,7 @@ def main() -> None:
         schedule.load_state_dict(state["schedule"])
         random.set_state(state["random"].cpu())
         begin, loss = saved.progress, state["loss"]
+    held: float | None = None
     for epoch in range(begin, EPOCHS):
         order = torch.randperm(len(images), generator=random)
         for start in range(0, rounds * BATCH, BATCH):
@@ -95,8 +96,15 @@ def main() -> None:
             held = accuracy(network, held_images, held_labels)
             step.progress(epoch + 1, of=EPOCHS, metrics={"loss": loss.item(), "validation_accuracy": held})
             print(f"epoch {epoch + 1}/{EPOCHS}: loss {loss.item():.4f}, validation accuracy {held:.4f}", flush=True)
-        if checkpoints.due():
-            checkpoints.save(epoch + 1, save)
+        if checkpoints.due(held):
+            checkpoints.save(epoch + 1, save, score=held)
+        # With spec.termination in the TrainingJob, one that gets no better ends here, with its best epoch.
+        if step.should_finish():
+            break
+    if step.should_finish() and (best := checkpoints.best()) is not None:
+        state = torch.load(best.folder / "state.pt", map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        loss = state["loss"]
 
     held = accuracy(network, held_images, held_labels)
     path = step.folder / "weights.pt"

@@ -52,6 +52,7 @@ class World:
         self.refusals: dict[str, Refusal] = {}
         self.forced: list[str] = []
         self.trouble: job_state.Trouble | None = None
+        self.listening_since = START
         self.reports: dict[str, trainer_status.Report] = {}
         self.waits_for = ""
         self.put(obj)
@@ -255,6 +256,7 @@ class World:
             pods=pods,
             nodes=nodes,
             reports=list(self.reports.values()),
+            listening_since=self.listening_since,
         )
         return training_job.plan(self.obj, observed, self.installation, self.now)
 

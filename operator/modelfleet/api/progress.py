@@ -31,6 +31,10 @@ AUDIENCE: Final = f"{names.GROUP}/training-progress"
 TOKEN_SECONDS: Final = 3600
 """Lifetime of a token; the kubelet renews it when four fifths are over."""
 
+REQUEST_HEADER: Final = "Modelfleet-Request"
+"""Header of an answer, where the training is to do something: ``Finish`` or ``Yield``. Trainer has none such, so that
+other clients do not mind it."""
+
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of a request, as Trainer has it."""
 

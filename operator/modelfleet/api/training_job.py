@@ -8,11 +8,11 @@ from modelfleet.api import common, pod
 from modelfleet.api.rules import Contract, Rule, Unique, immutable, short_dns_name
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.api.training_policy import Checkpoint, FailurePolicy, Retry
+from modelfleet.api.training_termination import Direction, Termination
 
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
 Framework = Literal["torch", "deepspeed", "plain"]
 Comparison = Literal[">=", ">", "<=", "<", "=="]
-Direction = Literal["Maximize", "Minimize"]
 
 
 class SourceGit(Contract):
@@ -243,6 +243,23 @@ class TrainingJobSpec(Contract):
             lambda self: self.output.model_version_name == common.version_object_name(self.model, self.version),
             field="output.modelVersionName",
         ),
+        Rule(
+            "!has(self.termination) || has(self.trainer)"
+            " || (has(self.steps) && self.steps.exists(step, has(step.trainer)))",
+            "termination needs a distributed step (one with trainer): its pods tell how they are doing",
+            lambda self: (
+                not self.has("termination") or self.has("trainer") or any(step.has("trainer") for step in self.steps)
+            ),
+            field="termination",
+        ),
+        Rule(
+            "!has(self.termination) || !has(self.termination.resourcePressure) || has(self.checkpoint)",
+            "termination.resourcePressure needs checkpoint: the step gives way, and goes on from it later",
+            lambda self: (
+                not self.has("termination") or not self.termination.has("resource_pressure") or self.has("checkpoint")
+            ),
+            field="termination",
+        ),
         *immutable(
             "model",
             "version",
@@ -258,6 +275,7 @@ class TrainingJobSpec(Contract):
             "activeDeadlineSeconds",
             "failurePolicy",
             "checkpoint",
+            "termination",
             "managedBy",
             "gate",
             "output",
@@ -294,6 +312,8 @@ class TrainingJobSpec(Contract):
     """What failures with certain exit codes mean."""
     checkpoint: Checkpoint | None = None
     """Where distributed steps keep checkpoints, from which their next attempt goes on."""
+    termination: Termination | None = None
+    """When distributed steps end early, begin again or give way, by what their pods tell."""
     active_deadline_seconds: common.Seconds | None = None
     """Seconds after which the job fails; absent: none."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None

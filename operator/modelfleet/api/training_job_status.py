@@ -24,6 +24,38 @@ class StepResultsStatus(Contract):
     """Builds of the model that it wrote."""
 
 
+class WatchStatus(Contract):
+    """What spec.termination made of a step's reports; of the latest attempt, but for lastReportTime."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    """Attempt that the rest is about. Each begins anew: after a restart, the same evaluations may come again."""
+    last_report_time: common.Timestamp | None = None
+    """When its pods last told anything."""
+    value: Annotated[str, Field(max_length=64)] | None = None
+    """The metric's latest value."""
+    best_value: Annotated[str, Field(max_length=64)] | None = None
+    """The best one."""
+    best_time: common.Timestamp | None = None
+    """When it was told."""
+    without_improvement: Annotated[int, Field(ge=0)] | None = None
+    """Evaluations in a row since that brought nothing better."""
+    pressure_since: common.Timestamp | None = None
+    """Since when the node is short of CPU time or memory."""
+
+
+class RequestStatus(Contract):
+    """What a step's pods were told to do."""
+
+    action: Literal["Finish", "Yield"]
+    """Finish: end with the best results so far. Yield: save a checkpoint and end."""
+    attempt: Annotated[int, Field(ge=1)]
+    """Attempt that was told first."""
+    time: common.Timestamp
+    """When that was decided."""
+    message: common.Message = ""
+    """Why."""
+
+
 class StepStatus(Contract):
     """How far a step is."""
 
@@ -41,6 +73,12 @@ class StepStatus(Contract):
     """When its next attempt begins, while it waits for that."""
     message: common.Message = ""
     """Why it waits or failed."""
+    watch: WatchStatus | None = None
+    """What spec.termination goes by."""
+    request: RequestStatus | None = None
+    """What its pods were told to do."""
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
+    """Priority class that its attempts have since the node ran short."""
     results: StepResultsStatus | None = None
     """What it reported."""
 
@@ -137,4 +175,5 @@ class TrainingJobStatus(Contract):
     model_version: Annotated[str, Field(max_length=63)] | None = None
     """ModelVersion that was registered."""
     conditions: common.Conditions = Field(default_factory=list)
-    """Complete, Failed, Suspended, PodsReady, Admitted (where there is a queue), Ready, Reconciling, Stalled."""
+    """Complete, Failed, Suspended, PodsReady, Admitted (where there is a queue), EarlyStopped (where one was), Ready,
+    Reconciling, Stalled."""

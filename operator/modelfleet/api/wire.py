@@ -17,6 +17,13 @@ REPORT_LIMIT: Final = 4096
 CREDENTIALS_ROOT: Final = "/var/run/modelfleet/credentials"
 """Each store Secret is mounted at ``<root>/<secret name>``, a file a key."""
 
+BEST_METRIC: Final = "early_stop.best"
+WAIT_METRIC: Final = "early_stop.wait"
+"""Metrics by which the train library reports the best evaluation of an attempt, and how many since were no better."""
+CPU_METRIC: Final = "pressure.cpu"
+MEMORY_METRIC: Final = "pressure.memory"
+"""Metrics by which a pod reports what share of its node is in use."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FailureReason = Literal[
     "HashMismatch",
@@ -282,6 +289,17 @@ class CheckpointOrder(Wire):
     keep: int
 
 
+class EarlyStopOrder(Wire):
+    """What a step's evaluations are about, and whether it only has to finish."""
+
+    metric: str
+    maximize: bool
+    min_delta: str
+    """Decimal: better is better by more than this."""
+    finish: bool | None = None
+    """``True``: an earlier attempt was stopped early, this one has to finish with the best checkpoint."""
+
+
 class StepOrder(Wire):
     """Order of a step's container; read by ``modelfleet.runtime.train``."""
 
@@ -301,3 +319,6 @@ class StepOrder(Wire):
     dataset_path: str | None = None
     """Folder where the initializer put the verified dataset file."""
     checkpoint: CheckpointOrder | None = None
+    early_stop: EarlyStopOrder | None = None
+    tells_pressure: bool | None = None
+    """Whether it reports what of its node is in use."""

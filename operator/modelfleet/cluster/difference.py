@@ -12,8 +12,8 @@ from modelfleet.api import quantity
 
 _QUANTITY_MAPS: Final = ("limits", "requests")
 _QUANTITY_FIELDS: Final = ("sizeLimit",)
-_RUNNING_ACCOUNT: Final = "trainerStatus"
-"""Changes all the time while a training runs, and says nothing that anybody must know at once."""
+_RUNNING_ACCOUNTS: Final = ("trainerStatus", "watch")
+"""Change all the time while a training runs, and say nothing that anybody must know at once."""
 
 _TELLING_COUNTS: Final = ("observedGeneration", "wave", "step", "revision", "attempt", "restarts")
 
@@ -57,7 +57,7 @@ def significant(status: Any) -> Any:
         return {
             key: significant(value)
             for key, value in status.items()
-            if key in _TELLING_COUNTS or not (key == _RUNNING_ACCOUNT or _is_count(value) or _is_prose(key))
+            if key in _TELLING_COUNTS or not (key in _RUNNING_ACCOUNTS or _is_count(value) or _is_prose(key))
         }
     if isinstance(status, Sequence) and not isinstance(status, str):
         return [significant(value) for value in status]

@@ -22,7 +22,7 @@ from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.tokens import Tokens, claimed
 from modelfleet.cluster.view import View
 from modelfleet.handlers.rate import Rate
-from modelfleet.plan import job_state, reporter
+from modelfleet.plan import job_state, reporter, termination
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.trainer_status import Report
 from modelfleet.reconcile.key import Key
@@ -114,7 +114,7 @@ class ProgressServer:
         body = await _body(request)
         if isinstance(body, web.StreamResponse):
             return body
-        told = body.trainer_status
+        obj, told = self._view.get(*key), body.trainer_status
         if told is not None:
             report = Report(
                 found.step,
@@ -125,8 +125,11 @@ class ProgressServer:
                 {metric.name: metric.value for metric in told.metrics or ()},
             )
             self._reports.add(key, report)
+        asked = termination.told((obj or {}).get("status") or {}, found.step, found.attempt)
         return web.Response(
-            text=body.model_dump_json(by_alias=True, exclude_none=True), content_type="application/json"
+            text=body.model_dump_json(by_alias=True, exclude_none=True),
+            content_type="application/json",
+            headers={progress.REQUEST_HEADER: asked} if asked else None,
         )
 
     async def _sender(self, request: web.Request, key: Key) -> RawObject | web.StreamResponse:

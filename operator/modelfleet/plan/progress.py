@@ -7,12 +7,25 @@ two alone, and an attempt's Job has a fixed name: so a plan made twice starts no
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
-from modelfleet.plan import backoff, conditions, dag, gang, job_state, placement, queueing, rendezvous, step_job, steps
+from modelfleet.plan import (
+    backoff,
+    conditions,
+    dag,
+    gang,
+    job_state,
+    placement,
+    queueing,
+    rendezvous,
+    step_job,
+    steps,
+    termination,
+    trainer_status,
+)
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.plan.refusal import Refusal
@@ -44,6 +57,10 @@ class Setting:
     refusals: Mapping[str, Refusal]
     """What the API server would not take, by name."""
     now: datetime
+    listening_since: datetime | None = None
+    """Since when this operator could be told anything; ``None``: always."""
+    reports: Mapping[str, trainer_status.Report] = field(default_factory=dict)
+    """By step name: what its pods told of their progress."""
 
 
 @dataclass
@@ -92,8 +109,9 @@ def advance(order: Sequence[Step], setting: Setting) -> Progress:
     progress = Progress(setting, {status["name"]: status for status in before.get("steps") or ()})
     for step in order:
         status = _advance(step, progress.known.get(step.name, {}), progress)
-        kept = progress.known.get(step.name, {}).get("restarts")
-        progress.statuses[step.name] = {"restarts": kept, **status} if kept else status
+        known = progress.known.get(step.name, {})
+        kept = {key: known[key] for key in ("restarts", *termination.KEPT) if known.get(key)}
+        progress.statuses[step.name] = {**kept, **status}
     return progress
 
 
@@ -110,6 +128,8 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     seen = progress.setting.attempts.get(step.name, steps.Attempt(None))
     policy = progress.setting.spec.failure_policy
     verdict = steps.look(step.name, seen, progress.setting.now, policy.by_exit_code if policy is not None else ())
+    if not progress.setting.spec.suspend:
+        before, verdict = _judge(step, before, seen, verdict, progress)
     if isinstance(verdict, steps.Succeeded):
         return _succeed(step, attempt, verdict, progress)
     if isinstance(verdict, steps.Over):
@@ -117,6 +137,20 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     if progress.setting.spec.suspend:
         return _status(step, "Pending", attempt, before["jobName"], "suspended")
     return _go_on(step, attempt, before["jobName"], verdict, progress)
+
+
+def _judge(
+    step: Step, before: Mapping[str, Any], seen: steps.Attempt, verdict: steps.Verdict, progress: Progress
+) -> tuple[Mapping[str, Any], steps.Verdict]:
+    """The verdict with what ``spec.termination`` has to say; what it recorded counts from now on."""
+    setting = progress.setting
+    heard = termination.Heard(setting.reports.get(step.name), setting.listening_since)
+    judged = termination.judge(setting.spec, step, before, seen, verdict, heard, setting.now)
+    progress.notes += judged.notes
+    progress.due += judged.due
+    before = {**before, **judged.fields}
+    progress.known = {**progress.known, step.name: before}
+    return before, judged.verdict
 
 
 def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, progress: Progress) -> StepStatus:
@@ -177,9 +211,11 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
         progress.failure = progress.failure or Halt(over.reason, f"step {step.name}{used_up}: {over.message}")
         return _status(step, "Failed", attempt, before.get("jobName"), over.message)
     if before.get("phase") == "Running" and not setting.spec.suspend:
-        progress.notes.append(Note("Warning", "StepFailed" if over.kind == "Failed" else over.reason, what))
+        progress.notes.append(Note("Normal" if over.reason == "Yielded" else "Warning", over.reason, what))
     first = step.retry.backoff_seconds if step.retry is not None else backoff.FIRST_SECONDS
     due = over.at + backoff.delay(attempt, first) if over.at is not None else setting.now
+    if over.pause_seconds is not None:
+        due = (over.at or setting.now) + timedelta(seconds=over.pause_seconds)
     if over.reason == "GangIncomplete":
         due += gang.apart(str(setting.obj["metadata"]["uid"]), backoff.delay(attempt, first))
     moment = conditions.timestamp(due)
@@ -223,11 +259,13 @@ def _used_up(step: Step, before: Mapping[str, Any], progress: Progress) -> str:
 
 def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
     """Create the Job of an attempt, unless the job is suspended, or somebody refuses it."""
-    setting = progress.setting
+    setting, before = progress.setting, progress.known.get(step.name, {})
     if setting.spec.suspend:
         return _status(step, "Pending", message="suspended")
+    told = step_job.Told(termination.finishes(setting.spec, before), before.get("priorityClassName") or "")
+    inputs = _inputs(step, progress)
     try:
-        job = step_job.job(setting.obj, setting.spec, step, attempt, _inputs(step, progress), setting.installation)
+        job = step_job.job(setting.obj, setting.spec, step, attempt, inputs, setting.installation, told)
     except placement.UnknownNodePoolError as error:
         progress.blocked = Halt("UnknownNodePool", f"step {step.name}: {error}")
         return _status(step, "Pending", message=str(error))
@@ -247,7 +285,8 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
     why = queueing.held_back(job)
     if why:
         progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
-    return _status(step, "Pending" if why else "Running", attempt, name, why)
+    status = _status(step, "Pending" if why else "Running", attempt, name, why)
+    return status | termination.started(setting.spec, before)
 
 
 def _inputs(step: Step, progress: Progress) -> dict[str, wire.StepInput]:

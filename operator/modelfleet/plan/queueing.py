@@ -11,7 +11,8 @@ from typing import Any, Final
 from modelfleet.plan import conditions
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
-HANDED_DOWN: Final = (QUEUE_LABEL, "kueue.x-k8s.io/priority-class")
+PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
+HANDED_DOWN: Final = (QUEUE_LABEL, PRIORITY_LABEL)
 """Labels of a TrainingJob that its Jobs get, too."""
 
 JOB_UID_LABEL: Final = "kueue.x-k8s.io/job-uid"
@@ -29,10 +30,13 @@ def queue(obj: Mapping[str, Any]) -> str:
     return str((obj["metadata"].get("labels") or {}).get(QUEUE_LABEL, ""))
 
 
-def labels(obj: Mapping[str, Any]) -> dict[str, str]:
-    """The labels that a Job gets from its TrainingJob for the queue."""
+def labels(obj: Mapping[str, Any], priority_class: str = "") -> dict[str, str]:
+    """The labels that a Job gets from its TrainingJob for the queue, with another priority class where one is given."""
+    if not queue(obj):
+        return {}
     theirs = obj["metadata"].get("labels") or {}
-    return {label: theirs[label] for label in HANDED_DOWN if label in theirs} if queue(obj) else {}
+    handed_down = {label: theirs[label] for label in HANDED_DOWN if label in theirs}
+    return handed_down | ({PRIORITY_LABEL: priority_class} if priority_class else {})
 
 
 def held_back(job: Mapping[str, Any], waits_for: str = "") -> str:

@@ -5,6 +5,7 @@ a gang that lost a rank must begin again as a whole. The next attempt is another
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from modelfleet.api import names, wire
@@ -17,6 +18,16 @@ SOURCE_PATH: Final = f"{initializer.WORKSPACE}/source"
 
 BY_POLICY: Final = "PodFailurePolicy"
 """Reason of the Failed condition of a Job that a rule of its podFailurePolicy failed."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an attempt is told of those before it."""
+
+    finish: bool = False
+    """It only has to finish what they left in checkpoints: the training was stopped early."""
+    priority_class: str = ""
+    """Its priority class; empty: as the job's other pods."""
 
 
 def output_uri(obj: Mapping[str, Any], spec: TrainingJobSpec, step: str, attempt: int) -> str:
@@ -33,6 +44,7 @@ def job(
     attempt: int,
     inputs: Mapping[str, wire.StepInput],
     installation: Installation,
+    told: Told = Told(),
 ) -> RawObject:
     """The Job of one attempt. Raises :class:`~modelfleet.plan.placement.UnknownNodePoolError`."""
     metadata = obj["metadata"]
@@ -45,8 +57,11 @@ def job(
     }
     template: dict[str, Any] = {
         "metadata": {"labels": labels},
-        "spec": _pod(obj, spec, step, attempt, inputs, installation),
+        "spec": _pod(obj, spec, step, attempt, inputs, installation, told),
     }
+    queue = queueing.labels(obj, told.priority_class)
+    if told.priority_class and not queue:
+        template["spec"]["priorityClassName"] = told.priority_class
     annotations: dict[str, str] = {}
     if step.trainer is not None and step.trainer.framework == "deepspeed":
         annotations[names.HOSTFILE_ANNOTATION] = rendezvous.hostfile(step.trainer, metadata["name"], step.name, attempt)
@@ -60,7 +75,7 @@ def job(
         "metadata": {
             "name": rendezvous.job_name(metadata["name"], step.name, attempt),
             "namespace": metadata["namespace"],
-            "labels": labels | queueing.labels(obj),
+            "labels": labels | queue,
             "ownerReferences": [naming.owner_reference(obj)],
         },
         "spec": {
@@ -81,6 +96,22 @@ def checkpoint_root(obj: Mapping[str, Any], spec: TrainingJobSpec, step: Step) -
         return None
     metadata = obj["metadata"]
     return f"{spec.checkpoint.path}/{metadata['name']}-{metadata['uid'].split('-')[0]}/{step.name}"
+
+
+def _early_stop(spec: TrainingJobSpec, step: Step, told: Told) -> wire.EarlyStopOrder | None:
+    rule = spec.termination
+    if rule is None or step.trainer is None or rule.metric is None or rule.direction is None:
+        return None
+    return wire.EarlyStopOrder(
+        metric=rule.metric,
+        maximize=rule.direction == "Maximize",
+        min_delta=rule.min_delta or "0",
+        finish=told.finish or None,
+    )
+
+
+def _tells_pressure(spec: TrainingJobSpec, step: Step) -> bool:
+    return step.trainer is not None and spec.termination is not None and spec.termination.resource_pressure is not None
 
 
 def _failure_rules(obj: RawObject, spec: TrainingJobSpec, container: str) -> list[dict[str, Any]]:
@@ -106,6 +137,7 @@ def _pod(
     attempt: int,
     inputs: Mapping[str, wire.StepInput],
     installation: Installation,
+    told: Told,
 ) -> dict[str, Any]:
     pool = placement.pool_of(spec, step, installation)
     wanted = initializer.of(spec, step)
@@ -152,6 +184,8 @@ def _pod(
         dataset_path=initializer.DATASET_PATH if wanted.dataset is not None else None,
         model_path=initializer.MODEL_PATH if wanted.model is not None else None,
         checkpoint=checkpoint,
+        early_stop=_early_stop(spec, step, told),
+        tells_pressure=_tells_pressure(spec, step) or None,
     )
     pod: dict[str, Any] = {
         **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
@@ -190,6 +224,8 @@ def _container(
         for variable in _environment(obj, spec, step, attempt, pool, installation)
         if variable["name"] not in named
     ]
+    if order.early_stop is not None and order.early_stop.finish:
+        ours.append({"name": "FINISH_EARLY", "value": "true"})
     container: dict[str, Any] = {
         "name": step.name,
         "image": program.image,

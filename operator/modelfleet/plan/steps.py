@@ -65,6 +65,8 @@ class Over:
     message: str
     at: datetime | None
     """When; ``None``: it was deleted, and the next attempt need not wait."""
+    pause_seconds: int | None = None
+    """How long the next attempt waits; ``None``: longer after each failure."""
 
 
 Verdict = Running | Succeeded | Over

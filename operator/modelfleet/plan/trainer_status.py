@@ -59,12 +59,17 @@ def show(outcome: Outcome, spec: Mapping[str, Any], before: Mapping[str, Any], r
         return outcome
     named = [str(rule["metric"]) for rule in spec.get("gate") or ()]
     wanted = status(before.get("trainerStatus"), outcome.status.get("steps") or (), reports, named)
-    changed = wanted != before.get("trainerStatus")
+    changed = wanted != before.get("trainerStatus") or _watches(outcome.status) != _watches(before)
     return replace(
         outcome,
         status={**outcome.status, "trainerStatus": wanted},
         settle_status_seconds=SETTLE_SECONDS if changed else outcome.settle_status_seconds,
     )
+
+
+def _watches(status: Mapping[str, Any]) -> list[Any]:
+    """What else is written as reports come in."""
+    return [step.get("watch") for step in status.get("steps") or ()]
 
 
 def status(

@@ -62,6 +62,8 @@ class Observed:
     """The nodes that its pods are on."""
     reports: Sequence[trainer_status.Report] = ()
     """What pods told of their progress, one for each step that any did."""
+    listening_since: datetime | None = None
+    """Since when this operator could be told anything; ``None``: always."""
 
 
 def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
@@ -88,7 +90,10 @@ def _plan(obj: RawObject, observed: Observed, installation: Installation, now: d
         report = Report("Failed", "InvalidDag", str(error), steps=[training_status.not_run(step) for step in written])
         return _end(obj, report, observed, now)
     known = training_status.known_steps(before, written)
-    setting = progress.Setting(obj, spec, installation, observed.attempts, observed.refusals, now)
+    reports = {report.step: report for report in observed.reports}
+    setting = progress.Setting(
+        obj, spec, installation, observed.attempts, observed.refusals, now, observed.listening_since, reports
+    )
     resolution = resolving.advance(setting, order, observed.source)
     if resolution is not None:
         # As it now stands; a commit that was found just now counts from the next plan on.

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from modelfleet.api.training_job import Step
 from modelfleet.api.training_job_status import Phase
-from modelfleet.plan import conditions
+from modelfleet.plan import conditions, termination
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.job_state import Trouble
 from modelfleet.plan.outcome import RawObject
@@ -71,6 +71,8 @@ def _conditions(report: Report) -> Iterator[Condition]:
     yield _pods_ready(report)
     if report.admitted is not None:
         yield report.admitted
+    if (stopped := termination.early_stopped(report.steps)) is not None:
+        yield stopped
     ready: Literal["True", "False"] = "True" if phase == "Succeeded" else "False"
     yield Condition("Ready", ready, report.reason, report.message)
     yield _condition("Reconciling", busy, report)

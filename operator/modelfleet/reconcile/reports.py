@@ -6,6 +6,7 @@ Only the leader is told anything. What is lost with it is told again: a training
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from modelfleet.plan.trainer_status import SETTLE_SECONDS, Report, merged
 from modelfleet.reconcile.key import Key
@@ -18,11 +19,18 @@ class Reports:
     """The latest of each step of each job that is not over."""
 
     def __init__(
-        self, wake: Callable[[Key], None], clock: Callable[[], float] = time.monotonic, later: Later | None = None
+        self,
+        wake: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
+        later: Later | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._wake = wake
         self._clock = clock
         self._later = later or _later
+        self._now = now
+        self.listening_since = now()
+        """Since when anything could be told here."""
         self._held: dict[Key, dict[str, Report]] = {}
         self._woken: dict[Key, float] = {}
         """When each job was woken last, or is going to be."""
@@ -51,6 +59,7 @@ class Reports:
 
     def clear(self) -> None:
         """Forget everything: since this replica led last, another one may have been told more."""
+        self.listening_since = self._now()
         self._held.clear()
         self._woken.clear()
 

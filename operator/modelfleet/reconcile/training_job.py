@@ -47,6 +47,7 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
         pods=pods,
         nodes=jobs.nodes_of(context, pods),
         reports=context.reports.of(Key("TrainingJob", namespace, name)),
+        listening_since=context.reports.listening_since,
     )
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:

@@ -10,19 +10,21 @@ That is held against torn writes and worn disks. Who can write to the volume can
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from modelfleet.api.wire import CheckpointOrder
+from modelfleet.runtime.early_stop import Told, is_better
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Checkpoints:
         *,
         save_when_stopped: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        told: Told | None = None,
+        maximize: bool | None = None,
     ) -> None:
         self._order = order
         self._root = Path(order.root) if order is not None else Path()
@@ -70,20 +74,27 @@ class Checkpoints:
         self._rank = rank
         self._clock = clock
         self._last = clock()
-        self._stopping = False
+        self._terminated = False
+        self._told = told if told is not None else Told()
+        self._maximize = maximize
         if order is not None and rank == 0:
             self._own.mkdir(parents=True, exist_ok=True)
             if save_when_stopped:
                 signal.signal(signal.SIGTERM, self._stop)
 
-    def due(self) -> bool:
+    def due(self, score: float | None = None) -> bool:
         """Whether ``checkpoint.intervalSeconds`` have passed since the last one, or rank 0 was told to stop.
+
+        With a ``score``, the metric of ``spec.termination``: also whether it is better than those of all saved ones.
 
         Processes have clocks of their own: where all of them write (``sharded``), let rank 0 decide, or save every so
         many batches.
         """
         if self._order is None:
             return False
+        if score is not None and self._maximize is not None:
+            if is_better(score, self._best_score(), maximize=self._maximize):
+                return True
         return self._stopping or self._clock() - self._last >= self._order.interval_seconds
 
     def latest(self) -> Checkpoint | None:
@@ -94,31 +105,38 @@ class Checkpoints:
         """
         if self._order is None:
             return None
-        found = self._newest() if self._rank == 0 or _group() is None else None
-        chosen = _agreed(None if found is None else (found.attempt, found.progress))
-        if chosen is None:
-            return None
-        attempt, progress = chosen
-        checkpoint = Checkpoint(attempt, progress, self._root / str(attempt) / _place(progress))
-        logger.info("going on from checkpoint %d of attempt %d", progress, attempt)
+        checkpoint = self._chosen(self._all)
+        if checkpoint is not None:
+            logger.info("going on from checkpoint %d of attempt %d", checkpoint.progress, checkpoint.attempt)
         return checkpoint
 
-    def save(self, progress: int, write: Callable[[Path], None], *, sharded: bool = False) -> None:
+    def best(self) -> Checkpoint | None:
+        """The checkpoint with the best score, of whichever attempt; ``None``: none was saved with one.
+
+        What is better, ``spec.termination.direction`` says; without it, none is the best.
+        What a training that was stopped early ends with. Rank 0 chooses for all, as in :meth:`latest`.
+        """
+        return None if self._order is None else self._chosen(self._by_score)
+
+    def save(
+        self, progress: int, write: Callable[[Path], None], *, sharded: bool = False, score: float | None = None
+    ) -> None:
         """Have ``write`` put a checkpoint into the folder it is given; only rank 0 writes, unless ``sharded``.
 
-        ``progress`` must grow. With ``sharded`` every process calls ``write`` with the same folder (as
-        ``torch.distributed.checkpoint.save`` wants it); that needs ``torch.distributed``. Raises
-        :class:`SupersededError` where a newer attempt has begun. Once rank 0 was told to stop, this ends its program.
+        ``progress`` must grow. The one with the best ``score`` is kept beside the newest ones. With ``sharded`` every
+        process calls ``write`` with the same folder (as ``torch.distributed.checkpoint.save`` wants it); that needs
+        ``torch.distributed``. Raises :class:`SupersededError` where a newer attempt has begun. Once rank 0 was told to
+        stop or to give way, this ends its program.
         """
         if self._order is None or (self._rank != 0 and not sharded):
             return
         self._refuse_if_superseded()
-        partial = Path(_agreed(str(self._partial()) if self._rank == 0 else None)) if sharded else self._partial()
+        partial = Path(agreed(str(self._partial()) if self._rank == 0 else None)) if sharded else self._partial()
         write(partial)
         if sharded:
             _meet()
         if self._rank == 0:
-            self._publish(partial, progress)
+            self._publish(partial, progress, score)
             self._prune(self._order.keep)
         self._last = self._clock()
         if self._stopping:
@@ -132,10 +150,10 @@ class Checkpoints:
     def _partial(self) -> Path:
         return Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._own))
 
-    def _publish(self, partial: Path, progress: int) -> None:
+    def _publish(self, partial: Path, progress: int, score: float | None) -> None:
         files = {str(path.relative_to(partial)): _flushed_sha256(path) for path in _files(partial)}
         manifest = partial / MANIFEST
-        manifest.write_text(json.dumps({"progress": progress, "files": files}))
+        manifest.write_text(json.dumps({"progress": progress, "files": files, "score": score}))
         _flush(manifest)
         for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             _flush(folder)
@@ -168,8 +186,28 @@ class Checkpoints:
         ]
         return sorted(found, reverse=True)
 
-    def _newest(self) -> Checkpoint | None:
-        for checkpoint in self._all():
+    def _by_score(self) -> list[Checkpoint]:
+        """Those that have a score, the best first; of equals, the newest."""
+        if self._maximize is None:
+            return []
+        scored = [(score, each) for each in self._all() if (score := _score(each.folder)) is not None]
+        sign = -1 if self._maximize else 1
+        return [each for _, each in sorted(scored, key=lambda pair: sign * pair[0])]
+
+    def _best_score(self) -> float | None:
+        return next((_score(each.folder) for each in self._by_score()), None)
+
+    def _chosen(self, candidates: Callable[[], list[Checkpoint]]) -> Checkpoint | None:
+        """The first one that is whole, by rank 0's word."""
+        found = self._first_whole(candidates()) if self._rank == 0 or _group() is None else None
+        chosen = agreed(None if found is None else (found.attempt, found.progress))
+        if chosen is None:
+            return None
+        attempt, progress = chosen
+        return Checkpoint(attempt, progress, self._root / str(attempt) / _place(progress))
+
+    def _first_whole(self, candidates: Iterable[Checkpoint]) -> Checkpoint | None:
+        for checkpoint in candidates:
             flaw = _flaw(checkpoint.folder)
             if not flaw:
                 return checkpoint
@@ -177,15 +215,21 @@ class Checkpoints:
         return None
 
     def _prune(self, keep: int) -> None:
+        best = self._by_score()[:1]
         for checkpoint in self._all()[keep:]:
-            _remove(checkpoint.folder)
+            if checkpoint not in best:
+                _remove(checkpoint.folder)
         for attempt in self._attempts():
             # A newer one may have begun since this one last looked: what is in there is being written.
             for leftover in attempt.glob(f"{_PARTIAL}*") if int(attempt.name) <= self._attempt else ():
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        self._terminated = True
+
+    @property
+    def _stopping(self) -> bool:
+        return self._terminated or (self._rank == 0 and self._told.give_way)
 
 
 def _place(progress: int) -> str:
@@ -206,6 +250,15 @@ def _flaw(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _score(folder: Path) -> float | None:
+    """What the checkpoint was saved with; ``None``: with no score, or a NaN."""
+    try:
+        score = json.loads((folder / MANIFEST).read_text()).get("score")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return float(score) if isinstance(score, int | float) and not math.isnan(score) else None
 
 
 def _remove(folder: Path) -> None:
@@ -245,7 +298,7 @@ def _group() -> Any:
     return module if module is not None and module.is_available() and module.is_initialized() else None
 
 
-def _agreed(value: Any) -> Any:
+def agreed(value: Any) -> Any:
     """Rank 0's value, in every process."""
     group = _group()
     if group is None:

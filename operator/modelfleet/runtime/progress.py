@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -36,9 +36,15 @@ _MALFORMED: Final = (413, 422)
 class Reporter:
     """Reports of one process. Without the operator's variables in the environment it does nothing."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ, interval: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str] = os.environ,
+        interval: float = INTERVAL_SECONDS,
+        hear: Callable[[object], None] = lambda _: None,
+    ) -> None:
         self._environment = environment
         self._interval = interval
+        self._hear = hear
         self._changed = threading.Condition()
         self._pending: dict[str, Any] = {}
         self._closing = False
@@ -60,7 +66,7 @@ class Reporter:
         if (left := _whole(remaining_seconds)) is not None:
             news["estimatedRemainingSeconds"] = max(0, min(2**31 - 1, left))
         if metrics:
-            news["metrics"] = {str(name)[:64]: _text(value) for name, value in metrics.items() if str(name)}
+            news["metrics"] = {str(name)[:64]: text(value) for name, value in metrics.items() if str(name)}
         with self._changed:
             if self._closing:
                 return
@@ -121,6 +127,7 @@ class Reporter:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), tls)
             with opener.open(request, timeout=REQUEST_SECONDS) as answer:
                 answer.read()
+                self._hear(answer.headers.get(progress.REQUEST_HEADER))
                 self._told_why = ""
                 return 200
         except urllib.error.HTTPError as error:
@@ -146,7 +153,7 @@ def _whole(number: float | None) -> int | None:
     return None if number is None or not math.isfinite(number) else int(number)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     """A number as it reads back; anything else, as a tensor of one element, as the number it is."""
     if isinstance(value, str):
         return value[:64] or " "

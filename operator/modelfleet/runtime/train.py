@@ -36,11 +36,13 @@ from modelfleet.api.wire import (
     StoredFile,
 )
 from modelfleet.runtime import store
-from modelfleet.runtime.checkpoint import Checkpoints
+from modelfleet.runtime.checkpoint import Checkpoints, agreed
 from modelfleet.runtime.communication import backend, compress_gradients
+from modelfleet.runtime.early_stop import Evaluations, Told
 from modelfleet.runtime.fetch import fetch, sha256_of
 from modelfleet.runtime.onnx_export import check, export_onnx, quantize_int8
-from modelfleet.runtime.progress import Reporter
+from modelfleet.runtime.pressure import Pressure
+from modelfleet.runtime.progress import Reporter, text
 from modelfleet.runtime.report import encode, leave, read_order
 
 __all__ = [
@@ -113,7 +115,16 @@ class Step:
     """Scratch folder of this process alone."""
     artifacts: list[ResultArtifact] = field(default_factory=list)
     files: dict[str, StoredFile] = field(default_factory=dict)
-    reporter: Reporter = field(default_factory=Reporter)
+    told: Told = field(default_factory=Told)
+    """What the operator asks of this training."""
+    reporter: Reporter = field(init=False)
+    evaluations: Evaluations = field(init=False)
+    pressure: Pressure | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reporter = Reporter(hear=self.told.hear)
+        self.evaluations = Evaluations(self.order.early_stop)
+        self.pressure = Pressure() if self.order.tells_pressure else None
 
     def dataset(self) -> Path:
         """The verified dataset file; StepError when the job has no ``initializer.dataset`` for this step."""
@@ -153,7 +164,22 @@ class Step:
 
         With ``save_when_stopped``, rank 0 answers SIGTERM by one last checkpoint at the next ``due()`` and ``save()``.
         """
-        return Checkpoints(self.order.checkpoint, self.order.attempt, self.rank, save_when_stopped=save_when_stopped)
+        early_stop = self.order.early_stop
+        return Checkpoints(
+            self.order.checkpoint,
+            self.order.attempt,
+            self.rank,
+            save_when_stopped=save_when_stopped,
+            told=self.told,
+            maximize=early_stop.maximize if early_stop is not None else None,
+        )
+
+    def should_finish(self) -> bool:
+        """Whether the training was stopped early (``spec.termination.metric``): end the loop, and finish with the best.
+
+        Ask after each epoch, in every process: where ``torch.distributed`` is initialised, rank 0 answers for all.
+        """
+        return bool(agreed(self.told.finish if self.rank == 0 else False))
 
     def progress(
         self,
@@ -166,9 +192,15 @@ class Step:
         """Tell how far a distributed step is: ``done`` of so many, a percentage by itself. It never waits nor fails.
 
         ``kubectl get tj`` shows it, and the latest value of each metric is in the job's status; no gate judges these.
+        With the metric of ``spec.termination`` among them, it counts as one evaluation.
         """
-        if self.rank == 0:
-            self.reporter.tell(100.0 * done / of if of > 0 else None, metrics, remaining_seconds)
+        if self.rank != 0:
+            return
+        told = {name: text(value) for name, value in (metrics or {}).items()}
+        told |= self.evaluations.counted(told)
+        if self.pressure is not None:
+            told |= self.pressure.metrics()
+        self.reporter.tell(100.0 * done / of if of > 0 else None, told, remaining_seconds)
 
     def save_file(self, name: str, path: Path | str) -> None:
         """Hand a file to later steps under a name of letters, digits, ``.``, ``_`` and ``-``."""
@@ -256,7 +288,8 @@ def step(*, local: str = "local") -> Step:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     order = read_order(StepOrder) if ORDER_ENV in os.environ else _local_order(local)
     rank = int(os.environ.get("RANK", os.environ.get("JOB_COMPLETION_INDEX", "0")))
-    return Step(order, rank, Path(tempfile.mkdtemp(prefix="modelfleet-")))
+    told = Told(finish=order.early_stop is not None and bool(order.early_stop.finish))
+    return Step(order, rank, Path(tempfile.mkdtemp(prefix="modelfleet-")), told=told)
 
 
 def _local_order(name: str) -> StepOrder:
