@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelfleet.api import progress
+from modelfleet.api.wire import BEST_METRIC, MEMORY_METRIC, ORDER_ENV, WAIT_METRIC, EarlyStopOrder, StepOrder
 from modelfleet.runtime import train
 from modelfleet.runtime.progress import Reporter
 
@@ -20,6 +21,7 @@ class Operator:
     def __init__(self, folder: Path) -> None:
         self.reports: list[dict[str, Any]] = []
         self.codes: list[int] = []
+        self.asks = ""
         self.arrived = threading.Condition()
         self.gate = threading.Event()
         self.gate.set()
@@ -38,6 +40,8 @@ class Operator:
                 answer = json.dumps({"message": "because", "code": code}).encode()
                 self.send_response(code)
                 self.send_header("Content-Length", str(len(answer)))
+                if outer.asks:
+                    self.send_header(progress.REQUEST_HEADER, outer.asks)
                 self.end_headers()
                 self.wfile.write(answer)
 
@@ -175,3 +179,34 @@ def test_a_step_tells_it_by_its_rank_zero(
     step.progress(4, of=4)
     step.finish({"accuracy": 0.9})
     assert [each["trainerStatus"]["progressPercentage"] for each in operator.reports] == told
+
+
+@pytest.mark.parametrize(
+    ("asks", "finishes", "gives_way"), [("", False, False), ("Finish", True, False), ("Yield", False, True)]
+)
+def test_an_answer_may_ask_for_something_and_evaluations_are_counted(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, asks: str, finishes: bool, gives_way: bool
+) -> None:
+    rule = EarlyStopOrder(metric="val_loss", maximize=False, min_delta="0")
+    order = StepOrder(
+        training_job="nightly",
+        namespace="vision",
+        model="m",
+        version="1.0.0",
+        step="train",
+        attempt=1,
+        output_uri="s3://models/m",
+        early_stop=rule,
+        tells_pressure=True,
+    )
+    monkeypatch.setenv(ORDER_ENV, order.model_dump_json(by_alias=True, exclude_none=True))
+    for name, value in operator.environment.items():
+        monkeypatch.setenv(name, value)
+    operator.asks = asks
+    step = train.step()
+    for epoch, loss in enumerate((0.5, 0.6), 1):
+        step.progress(epoch, of=2, metrics={"val_loss": loss})
+    step.reporter.close()
+    metrics = {each["name"]: each["value"] for each in operator.wait(1)[-1]["trainerStatus"]["metrics"]}
+    assert metrics.keys() >= {"val_loss", BEST_METRIC, WAIT_METRIC, MEMORY_METRIC}
+    assert (step.should_finish(), step.told.give_way) == (finishes, gives_way)

@@ -92,10 +92,11 @@ class Checkpoints:
         """
         if self._order is None:
             return False
-        if score is not None and self._maximize is not None:
-            if is_better(score, self._best_score(), maximize=self._maximize):
-                return True
-        return self._stopping or self._clock() - self._last >= self._order.interval_seconds
+        if self._stopping or self._clock() - self._last >= self._order.interval_seconds:
+            return True
+        if score is None or self._maximize is None:
+            return False
+        return is_better(score, self._best_score(), maximize=self._maximize)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint whose files are what they were; ``None``: begin at the beginning.
