@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from modelfleet.reconcile.key import Key
-from modelfleet.reconcile.schedule import HURRY_FLOOR, SHORTEST_REQUEUE, Pace, Schedule
+from modelfleet.reconcile.schedule import HURRY_FLOOR, REST, SHORTEST_REQUEUE, Pace, Schedule
 
 PACE = Pace(window=0.2, first_backoff=1.0, longest_backoff=300.0, resync=720.0)
 A, B = Key("Kind", "n", "a"), Key("Kind", "n", "b")
@@ -33,18 +33,28 @@ def test_a_running_key_is_not_taken_twice_and_runs_again_for_what_came_meanwhile
     due.add(A, 1.1)
     assert due.take(2.0) is None
     due.done(A, 2.0, None)
-    assert due.take(2.9) is None
-    assert due.take(3.1) == A
+    assert due.take(2.1) is None
+    assert due.take(2.3) == A
 
 
-def test_a_long_plan_is_asked_less_often() -> None:
+def test_a_plan_that_takes_long_to_think_is_asked_less_often() -> None:
     due = schedule()
     due.add(A, 0.0)
     due.take(1.0)
-    due.done(A, 5.0, None)
+    due.add(A, 2.0)
+    due.done(A, 5.0, None, cost=0.5)
     due.add(A, 5.0)
-    assert due.take(8.9) is None
-    assert due.take(9.0) == A
+    assert due.take(4.9 + REST * 0.5) is None
+    assert due.take(5.0 + REST * 0.5) == A
+
+
+def test_what_has_more_to_write_is_not_held_up_by_its_plans_cost() -> None:
+    due = schedule()
+    due.add(A, 0.0)
+    due.take(1.0)
+    due.done(A, 5.0, 0.0, cost=0.5)
+    due.add(A, 5.1)
+    assert due.next_due() == 5.0 + SHORTEST_REQUEUE
 
 
 def test_requeue_is_kept_and_hurried_by_events() -> None:

@@ -42,6 +42,9 @@ async def load_configuration() -> Any:
     # Python 3.13 refuses certificates without an Authority Key Identifier, which many clusters have and every Go client
     # takes. The chain and the host name are verified as ever.
     configuration.disable_strict_ssl_verification = True
+    # Else the client would read ~/.netrc for each request, and take its proxy from the environment, which the watch
+    # streams do not: the kubeconfig's proxy-url counts for both.
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from modelfleet.api import names
 from modelfleet.cluster.kinds import ROUTING_KINDS
+from modelfleet.cluster.node_index import NodeIndex
 from modelfleet.plan.outcome import RawObject
 
 INDEXED_LABELS: Final = (names.EDGE_DEPLOYMENT_LABEL, names.TRAINING_JOB_LABEL, names.MODEL_VERSION_LABEL)
@@ -49,6 +50,7 @@ class View:
         self._objects: defaultdict[str, dict[_Place, RawObject]] = defaultdict(dict)
         self._index: defaultdict[tuple[str, str, str, str], set[_Place]] = defaultdict(set)
         self._deleted: OrderedDict[str, str] = OrderedDict()
+        self._nodes = NodeIndex()
         self._listeners: list[Listener] = []
         self._routing: frozenset[str] = frozenset()
 
@@ -79,6 +81,11 @@ class View:
         """All nodes, by name, trimmed to what decisions are made from (see :func:`trim`)."""
         return self.list("Node")
 
+    def nodes_of(self, selectors: Iterable[Mapping[str, str]], keys: Iterable[str]) -> RawObjects:
+        """The nodes, by name, that match any of the selectors or carry any of these labels of ours: a look-up."""
+        objects = self._objects["Node"]
+        return [objects["", name] for name in self._nodes.find(selectors, keys)]
+
     @property
     def routing_kinds(self) -> frozenset[str]:
         """The kinds that route requests and are served, completely listed and watched."""
@@ -104,6 +111,8 @@ class View:
         trimmed = self._objects[kind][place] = trim(obj)
         for label, value in _indexed(obj):
             self._index[kind, place[0], label, value].add(place)
+        if kind == "Node":
+            self._nodes.put(trimmed)
         self._tell(held, trimmed)
         return True
 
@@ -132,6 +141,8 @@ class View:
             return False
         self._unindex(kind, place, held)
         del self._objects[kind][place]
+        if kind == "Node":
+            self._nodes.drop(metadata["name"])
         self._tell(held, None)
         return True
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,9 @@ class WatchThread:
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sink = sink
         self._kinds = tuple(kinds)
+        self._arrived: deque[tuple[str | None, RawObject]] = deque()
+        self._told = False
+        """Whether the operator's loop knows that something has arrived."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -70,7 +74,17 @@ class WatchThread:
         return registry
 
     async def _observe(self, event: Any, **_unused: Any) -> None:
-        self._call(self._sink, event["type"], event["object"])
+        self._arrived.append((event["type"], event["object"]))
+        # Waking the other loop costs more than an event does: once for all that arrive before it looks.
+        if not self._told:
+            self._told = True
+            self._call(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """On the operator's loop: all that has arrived, in its order."""
+        self._told = False
+        while self._arrived:
+            self._sink(*self._arrived.popleft())
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():
@@ -104,10 +118,23 @@ async def _login(**_unused: Any) -> kopf.ConnectionInfo:
     )
 
 
+class _NoComparison(kopf.AnnotationsDiffBaseStorage):
+    """Kopf copies each object to see what changed since its handlers ran: dear, and nothing here asks for it."""
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Nothing is compared."""
+        return kopf.BodyEssence()
+
+
 def _settings(kinds: Iterable[str]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NoComparison()
     settings.watching.chunk_size = 500
     settings.watching.connect_timeout = 10
     settings.networking.error_backoffs = _Patience()

@@ -70,7 +70,7 @@ class Observed:
     pods: Sequence[RawObject] = ()
     """Children, by label; those of another owner are passed over."""
     nodes: Sequence[RawObject] = ()
-    """All nodes of the cluster."""
+    """At least those that match a pool, and those that carry a label of this deployment; others change nothing."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """By name of a workload: why the API server lets it make no pods."""
     taken: Collection[str] = ()

@@ -6,7 +6,7 @@ fleet (``member.py``, ``chooser.py``) are to be had from here.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class Observation:
             fleet.tolerations = _tolerations(fleet)
 
     def _sort(self, nodes: Iterable[RawObject], ours: str) -> None:
-        selectors = [(fleet, tuple(fleet.pool.node_selector.items())) for fleet in self.pools]
+        pool_of = _pool_finder(self.pools)
         for node in nodes:
             metadata = node["metadata"]
             if "deletionTimestamp" in metadata:
@@ -91,7 +91,7 @@ class Observation:
             assigned = assignment.read(labels, self.keys, ours)
             if assigned is not assignment.NOTHING:
                 self.assigned[metadata["name"]] = assigned
-            fleet = next((f for f, pairs in selectors if all(labels.get(k) == v for k, v in pairs)), None)
+            fleet = pool_of(labels)
             if fleet is not None:
                 fleet.nodes.append(node)
             if fleet is None or fleet.pool.placement != workload.EVERY_NODE:
@@ -209,6 +209,24 @@ class Observation:
                 judgement.judge_pod(member, pod, ready_since.get(pod.node, (False, None))[1] if pod else None, clock)
                 if not reachable and member.state is not State.HEALTHY:
                     member.state = State.LOST
+
+
+def _pool_finder(pools: Sequence[PoolFleet]) -> Callable[[Mapping[str, str]], PoolFleet | None]:
+    """What tells the first pool that a node with some labels is of; by one label of each pool, not pool by pool."""
+    by_value: defaultdict[str, dict[str, list[tuple[int, PoolFleet]]]] = defaultdict(dict)
+    for order, fleet in enumerate(pools):
+        key, value = next(iter(fleet.pool.node_selector.items()))
+        by_value[key].setdefault(value, []).append((order, fleet))
+
+    def find(labels: Mapping[str, str]) -> PoolFleet | None:
+        first: tuple[int, PoolFleet] | None = None
+        for key, fleets in by_value.items():
+            for order, fleet in fleets.get(labels.get(key, ""), ()):
+                if (first is None or order < first[0]) and fleet.pool.node_selector.items() <= labels.items():
+                    first = order, fleet
+        return first[1] if first else None
+
+    return find
 
 
 def _tolerations(fleet: PoolFleet) -> list[dict[str, Any]]:

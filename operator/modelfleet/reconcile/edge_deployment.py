@@ -12,7 +12,7 @@ from typing import Final
 
 from modelfleet.api import names
 from modelfleet.api.canary import Analysis
-from modelfleet.plan import analysis, canary_state, conditions, edge_deployment, serving_pod, traffic
+from modelfleet.plan import analysis, canary_state, conditions, edge_deployment, naming, serving_pod, traffic
 from modelfleet.plan.analysis import Measurement
 from modelfleet.plan.edge_deployment import Observed
 from modelfleet.plan.outcome import Outcome, RawObject
@@ -50,7 +50,10 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         services=children("Service"),
         routes=_routes(context, key, deployment),
         pods=pods,
-        nodes=view.nodes(),
+        nodes=view.nodes_of(
+            [pool["nodeSelector"] for pool in deployment["spec"]["pools"]],
+            naming.node_label_keys(deployment["metadata"]["uid"]),
+        ),
         refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
         hints=await _hints(context, key.namespace, pods, now),
         measured=_measured(context, key, deployment, now),

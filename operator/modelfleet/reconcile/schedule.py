@@ -7,7 +7,7 @@ that succeeds is looked at again after ``resync`` in any case, so nothing is los
 
 import heapq
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from modelfleet.reconcile.key import Key
@@ -17,6 +17,10 @@ SHORTEST_REQUEUE: Final = 1.0
 
 HURRY_FLOOR: Final = 2.0
 """Seconds a failed key rests at least, though events arrive."""
+
+REST: Final = 9.0
+"""How many times as long as its plan took to think a key rests, though events arrive: while a large fleet moves, its
+plans take a tenth of one core, however slowly it moves."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class _Entry:
     again: bool = False
     failures: int = 0
     rest_until: float = 0.0
-    started: float = 0.0
-    took: float = field(default=0.0)
+    cost: float = 0.0
+    """CPU time of the last plan, in seconds."""
 
 
 class Schedule:
@@ -65,8 +69,7 @@ class Schedule:
         if entry.running:
             entry.again = True
             return
-        # A plan that takes long is asked less often: a key never takes more than about half of a worker.
-        due = max(now + max(self._pace.window, entry.took), entry.rest_until)
+        due = max(now + self._rest(entry), entry.rest_until)
         if not entry.waiting or due < entry.due:
             self._wait(key, entry, due)
 
@@ -77,7 +80,7 @@ class Schedule:
             entry = self._entries.get(key)
             if entry is None or not entry.waiting or entry.due != due:
                 continue
-            entry.waiting, entry.running, entry.again, entry.started = False, True, False, now
+            entry.waiting, entry.running, entry.again = False, True, False
             return key
         return None
 
@@ -91,26 +94,29 @@ class Schedule:
             heapq.heappop(self._heap)
         return None
 
-    def done(self, key: Key, now: float, requeue_after: float | None) -> None:
-        """The reconcile succeeded; it is due again after ``requeue_after``, else at its resync."""
-        entry = self._finish(key, now)
-        entry.failures, entry.rest_until = 0, 0.0
+    def done(self, key: Key, now: float, requeue_after: float | None, cost: float = 0.0) -> None:
+        """The reconcile succeeded; it is due again after ``requeue_after``, else at its resync.
+
+        ``cost``: CPU time of its plan, in seconds.
+        """
+        entry = self._finish(key)
+        entry.failures, entry.rest_until, entry.cost = 0, 0.0, cost
         resync = self._pace.resync * self._chance.uniform(0.75, 1.25)
         after = resync if requeue_after is None else min(resync, max(requeue_after, SHORTEST_REQUEUE))
         if entry.again:
-            after = min(after, max(self._pace.window, entry.took))
+            after = min(after, self._rest(entry))
         self._wait(key, entry, now + after)
 
     def gone(self, key: Key, now: float) -> None:
         """The object does not exist; the key is dropped, unless something happened meanwhile."""
-        if self._finish(key, now).again:
+        if self._finish(key).again:
             self._wait(key, self._entries[key], now + self._pace.window)
         else:
             del self._entries[key]
 
     def failed(self, key: Key, now: float, retry_after: float | None = None) -> int:
         """The reconcile failed; it is due after a growing, jittered time. The number of failures in a row."""
-        entry = self._finish(key, now)
+        entry = self._finish(key)
         entry.failures += 1
         backoff = min(self._pace.longest_backoff, self._pace.first_backoff * 2.0 ** min(entry.failures - 1, 20))
         after = max(backoff * self._chance.uniform(0.75, 1.25), retry_after or 0.0)
@@ -122,12 +128,16 @@ class Schedule:
 
     def put_back(self, key: Key, now: float) -> None:
         """The reconcile was interrupted through no fault of its own."""
-        self._wait(key, self._finish(key, now), now + self._pace.window)
+        self._wait(key, self._finish(key), now + self._pace.window)
 
-    def _finish(self, key: Key, now: float) -> _Entry:
+    def _finish(self, key: Key) -> _Entry:
         entry = self._entries[key]
-        entry.running, entry.took = False, now - entry.started
+        entry.running = False
         return entry
+
+    def _rest(self, entry: _Entry) -> float:
+        """How long after an event a key is due."""
+        return max(self._pace.window, REST * entry.cost)
 
     def _wait(self, key: Key, entry: _Entry, due: float) -> None:
         entry.due, entry.waiting = due, True
