@@ -1,17 +1,21 @@
 """``make bench``: the counts that docs/performance.md states, on a cluster of the benchmark's own.
 
 PART chooses: ``requests`` (200 gateways, two replicas in pods), ``fleet`` (one EdgeDeployment over 1,000, 3,000 and
-10,000 gateways), ``deployments`` (1,000 EdgeDeployments over 1,000 gateways), or ``all``.
+10,000 gateways), ``deployments`` (1,000 EdgeDeployments over 1,000 gateways, then as many Rollouts of Argo Rollouts on
+the same API server), or ``all``.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from e2e import install
-from e2e.bench import fleet, requests
-from e2e.bench.fleet import Bench
-from e2e.bench.operator_process import OperatorProcess
+from e2e.bench import meter, operator_process, requests, simulation
+from e2e.bench.fleet import POOLS, Bench, Order
+from e2e.bench.meter import Spent
+from e2e.bench.peer import Peer
 from e2e.cluster import choice as clusters
 from e2e.cluster.folders import DEFAULT_NAME
 from e2e.progress import Progress
@@ -34,47 +38,53 @@ def count_requests(name: str, gateways: int, progress: Progress) -> None:
 def prepared(name: str, progress: Progress) -> Bench:
     """A cluster without gateways, the chart installed, two versions registered, the operator not started."""
     cluster = clusters.up(name, 0, "local", progress.say)
+    simulation.slim(cluster)
     cluster.gateways.start(cluster.kubeconfig, progress.say)
-    operator = OperatorProcess(cluster)
-    operator.prepare(install.helm(cluster, progress.say))
-    bench = Bench(cluster, operator, progress)
+    bench = Bench(cluster, operator_process.prepare(cluster, install.helm(cluster, progress.say)), progress)
     bench.register()
     return bench
 
 
 def grow_fleet(name: str, sizes: Sequence[int], progress: Progress) -> None:
-    """One EdgeDeployment over ever more gateways."""
+    """One EdgeDeployment over ever more gateways: those that join, an update in either order, and nothing."""
     with progress.phase("A cluster, the chart installed, the operator a process"):
         bench = prepared(name, progress)
-        bench.operator.start()
-    updated, before = [], 0
-    versions = ("1.0.0", "2.0.0")
-    for number, size in enumerate(sizes):
+        bench.operator.warm_up()
+    orders: dict[Order, list[Spent]] = {"PrefetchFirst": [], "StopFirst": []}
+    before = 0
+    for size in sizes:
         with progress.phase(f"{size} gateways"):
-            bench.one_deployment(size, versions[number % 2], f"{size - before} gateways join")
-            updated.append(bench.one_deployment(size, versions[(number + 1) % 2], f"update of {size}"))
+            bench.one_deployment(size, "1.0.0", f"{size - before} join", written=size - before)
+            for version, (order, spent) in zip(("2.0.0", "1.0.0"), orders.items(), strict=True):
+                spent.append(bench.one_deployment(size, version, f"update, {order}", order))
+            bench.quiet(size)
+            bench.restart("restart to first write", size)
             before = size
-    with progress.phase(f"{sizes[-1]} gateways, converged"):
-        bench.restart("restart to first write", sizes[-1])
-        bench.quiet(sizes[-1])
-    progress.console.print(fleet.table(f"One EdgeDeployment, {fleet.POOLS} pools", bench.spent))
+    progress.console.print(meter.table(f"One EdgeDeployment, {POOLS} pools", bench.meter.spent))
     if len(sizes) > 1:
-        progress.console.print(
-            f"CPU time of an update grows with the fleet's size to the power of {fleet.growth(updated):.2f}"
-        )
+        for order, spent in orders.items():
+            progress.console.print(f"CPU time of an update, {order}: {meter.growth(spent)}")
 
 
 def many_deployments(name: str, count: int, progress: Progress) -> None:
-    """As many EdgeDeployments as gateways."""
+    """As many EdgeDeployments as gateways, and then as many Rollouts of a peer."""
     with progress.phase(f"A cluster with {count} gateways, the chart installed, the operator a process"):
         bench = prepared(name, progress)
         bench.scale(count)
-        bench.operator.start()
+        bench.operator.warm_up()
     with progress.phase(f"{count} EdgeDeployments"):
         bench.many_deployments(count, "1.0.0", "first rollout")
         bench.many_deployments(count, "2.0.0", "update")
         bench.quiet(count)
-    progress.console.print(fleet.table(f"{count} EdgeDeployments over {count} gateways", bench.spent))
+    bench.operator.stop()
+    with progress.phase(f"Argo Rollouts: {count} Rollouts with canary steps, on the same API server"):
+        bench.cluster.kubectl("delete", "namespace", "fleet", "--wait=true", "--timeout=30m")
+        peer = Peer(bench.cluster, progress)
+        peer.controller.warm_up()
+        peer.roll_out(count, "1", "first rollout")
+        peer.roll_out(count, "2", "update")
+    progress.console.print(meter.table(f"{count} EdgeDeployments over {count} gateways", bench.meter.spent))
+    progress.console.print(meter.table(f"{count} Rollouts of Argo Rollouts over the same gateways", peer.meter.spent))
 
 
 def main() -> int:
@@ -86,7 +96,8 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="gateways of `fleet`, ascending")
     parser.add_argument("--deployments", type=int, default=DEPLOYMENTS, help="deployments of `deployments`")
     options = parser.parse_args()
-    progress = Progress()
+    # Piped, as into a log, the tables are as wide as they need.
+    progress = Progress(None if sys.stdout.isatty() else Console(highlight=False, width=120))
     parts: dict[str, Callable[[], None]] = {
         "requests": lambda: count_requests(options.name, options.gateways, progress),
         "fleet": lambda: grow_fleet(options.name, options.sizes, progress),

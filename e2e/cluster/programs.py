@@ -83,6 +83,9 @@ PROGRAMS: dict[str, Program] = {
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", minutes=2),
     "pilot-discovery": Program("istio", "istio.io/istio/pilot/cmd/pilot-discovery", minutes=14, tags=_PILOT_TAGS),
     "kueue": Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", minutes=10),
+    "rollouts-controller": Program(
+        "argo-rollouts", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller", minutes=6
+    ),
     "pause": Program("pause", "."),
     "probe": Program("probe", "."),
 }

@@ -1,0 +1,162 @@
+"""What something costs a controller: requests by the API server's audit log, CPU time and memory by the kernel."""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from e2e.audit import AuditLog, Request, writes
+from e2e.cluster.cluster import Cluster
+from e2e.cluster.processes import Processes
+from e2e.progress import Progress
+
+SETTLING_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller that runs as a host process of a cluster, under a service account."""
+
+    cluster: Cluster
+    part: str
+    """Name of the process."""
+    user: str
+    """Who it is to the API server."""
+    words: Sequence[str | Path]
+    """Its command line."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Start it."""
+        Processes(self.cluster.folder).start(self.part, self.words, self.environment)
+
+    def warm_up(self) -> None:
+        """Start it and let it read what there is, so that this counts as nothing else's cost."""
+        self.start()
+        time.sleep(SETTLING_SECONDS)
+        self.expect()
+
+    def stop(self) -> None:
+        """End it, politely."""
+        Processes(self.cluster.folder).stop(self.part)
+
+    def expect(self) -> None:
+        """Raise ``ClusterError`` with the end of its log when it has ended."""
+        Processes(self.cluster.folder).expect(self.part)
+
+    def cpu_seconds(self) -> float:
+        """User and system time since it started; raises ``ClusterError`` when it has ended."""
+        stat = Path(f"/proc/{self._pid()}/stat").read_text()
+        fields = stat[stat.rindex(")") + 2 :].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_bytes(self) -> int:
+        """Its largest resident memory so far."""
+        lines = Path(f"/proc/{self._pid()}/status").read_text().splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+
+    def _pid(self) -> int:
+        return Processes(self.cluster.folder).pid(self.part)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What something cost."""
+
+    what: str
+    objects: int
+    """Gateways or objects that it was about."""
+    requests: Sequence[Request]
+    cpu_seconds: float
+    peak_bytes: int
+    status_bytes: int
+    """Of the largest status."""
+
+    @property
+    def made(self) -> int:
+        """Writes, the Lease apart."""
+        return len(writes(list(self.requests)))
+
+    @property
+    def reads(self) -> int:
+        """Gets and lists, the Lease apart; a watch is one request however long it lasts."""
+        return sum(each.verb in ("get", "list") and each.resource != "leases" for each in self.requests)
+
+
+class Meter:
+    """Reads a controller's costs around each thing that happens."""
+
+    def __init__(self, controller: Controller, status_bytes: Callable[[], int], progress: Progress) -> None:
+        if controller.cluster.audit_log is None:
+            raise RuntimeError("this cluster's audit log is out of reach")
+        self.controller = controller
+        self.spent: list[Spent] = []
+        self._audit = AuditLog(controller.cluster.audit_log)
+        self._status_bytes = status_bytes
+        self._progress = progress
+
+    def measure(self, what: str, objects: int, act: Callable[[], None], settling: float = SETTLING_SECONDS) -> Spent:
+        """Do something and wait until what is left to write for it, the last settled counts, is written."""
+        before = self.controller.cpu_seconds()
+        self._audit.mark()
+        act()
+        time.sleep(settling)
+        return self._note(what, objects, before)
+
+    def measure_start(self, what: str, objects: int, act: Callable[[], None]) -> Spent:
+        """Start the controller and do something; all that it used since then counts."""
+        self._audit.mark()
+        self.controller.start()
+        act()
+        return self._note(what, objects, 0.0)
+
+    def _note(self, what: str, objects: int, cpu_before: float) -> Spent:
+        spent = Spent(
+            what,
+            objects,
+            self._audit.since_mark(self.controller.user),
+            self.controller.cpu_seconds() - cpu_before,
+            self.controller.peak_bytes(),
+            self._status_bytes(),
+        )
+        self.spent.append(spent)
+        self._progress.keep(f"{what}: {spent.made} writes, {spent.reads} reads, {spent.cpu_seconds:.1f} CPU s")
+        return spent
+
+
+def growth(costs: Sequence[Spent]) -> str:
+    """How CPU time grows with size: the straight line through it (least squares), and the power law."""
+    sizes, seconds = [each.objects for each in costs], [each.cpu_seconds for each in costs]
+    slope, intercept = statistics.linear_regression(sizes, seconds)
+    share = statistics.correlation(sizes, seconds) ** 2
+    power, _ = statistics.linear_regression([math.log(each) for each in sizes], [math.log(each) for each in seconds])
+    return (
+        f"{intercept:.1f} s + {1000 * slope:.1f} s per 1,000 (which explains {share:.1%} of the differences); "
+        f"grows with size to the power of {power:.2f}"
+    )
+
+
+def table(title: str, costs: Sequence[Spent]) -> Table:
+    """A row for each thing that happened."""
+    answer = Table(title=title)
+    columns = ("", "objects", "writes", "writes each", "reads each", "CPU s per 1,000", "peak MiB", "status KiB")
+    for column in columns:
+        answer.add_column(column, justify="left" if not column else "right")
+    for cost in costs:
+        answer.add_row(
+            cost.what,
+            str(cost.objects),
+            str(cost.made),
+            f"{cost.made / cost.objects:.2f}",
+            f"{cost.reads / cost.objects:.3f}",
+            f"{cost.cpu_seconds / cost.objects * 1000:.2f}",
+            f"{cost.peak_bytes / 2**20:.0f}",
+            f"{cost.status_bytes / 2**10:.1f}",
+        )
+    return answer
