@@ -87,6 +87,9 @@ class Peer:
             program,
             f"--kubeconfig={kubeconfig(cluster, NAME, NAME)}",
             "--leader-elect=false",
+            # As fast as the operator: throttled, it would spend the same over a longer time.
+            "--qps=500",
+            "--burst=1000",
             "--metricsPort=0",
             "--healthzPort=0",
         ]

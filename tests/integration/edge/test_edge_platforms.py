@@ -76,7 +76,9 @@ def test_replicas_stay_on_the_edge_and_what_the_platform_rewrites_is_left_alone(
     both.kubectl("patch", "pod", pod["metadata"]["name"], "--type=json", f"--patch={patch}")
     both.edit(revisionHistoryLimit=6)
     both.until(lambda status: status["phase"] == "Healthy")
-    written = [each["objectRef"]["resource"] for each in both.operator.writes()[before:]]
+    after = [each["objectRef"] for each in both.operator.writes()[before:]]
+    # The operator may still be at work on what an earlier test left in its namespace.
+    written = [each["resource"] for each in after if each.get("namespace") == both.kubectl.namespace]
     assert written == ["edgedeployments"], "observedGeneration, and nothing else"
 
 
