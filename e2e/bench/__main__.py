@@ -1,8 +1,8 @@
 """``make bench``: the counts that docs/performance.md states, on a cluster of the benchmark's own.
 
-PART chooses: ``requests`` (200 gateways, two replicas in pods), ``fleet`` (one EdgeDeployment over 1,000, 3,000 and
-10,000 gateways), ``deployments`` (1,000 EdgeDeployments over 1,000 gateways, then as many Rollouts of Argo Rollouts on
-the same API server), or ``all``.
+PART chooses: ``plans`` (planning alone, over 1,000, 3,000 and 10,000 gateways in memory), ``requests`` (200 gateways,
+two replicas in pods), ``fleet`` (one EdgeDeployment over 1,000, 3,000 and 10,000 gateways), ``deployments`` (1,000
+EdgeDeployments over 1,000 gateways, then as many Rollouts of Argo Rollouts on the same API server), or ``all``.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from e2e import install
-from e2e.bench import meter, operator_process, requests, simulation
+from e2e.bench import meter, operator_process, plans, requests, simulation
 from e2e.bench.fleet import POOLS, Bench, Order
 from e2e.bench.meter import Spent
 from e2e.bench.peer import Peer
@@ -63,7 +63,18 @@ def grow_fleet(name: str, sizes: Sequence[int], progress: Progress) -> None:
     progress.console.print(meter.table(f"One EdgeDeployment, {POOLS} pools", bench.meter.spent))
     if len(sizes) > 1:
         for order, spent in orders.items():
-            progress.console.print(f"CPU time of an update, {order}: {meter.growth(spent)}")
+            line = meter.growth(sizes, [each.cpu_seconds for each in spent])
+            progress.console.print(f"CPU time of an update, {order}: {line}")
+
+
+def plan_alone(sizes: Sequence[int], progress: Progress) -> None:
+    """The operator's plans over ever larger fleets in memory; no cluster."""
+    with progress.phase("Plans in memory"):
+        planned = plans.measure(sizes)
+    progress.console.print(plans.table(planned))
+    if len(sizes) > 1:
+        line = meter.growth(sizes, [each.update_seconds for each in planned])
+        progress.console.print(f"CPU time of an update's plans: {line}")
 
 
 def many_deployments(name: str, count: int, progress: Progress) -> None:
@@ -90,15 +101,18 @@ def many_deployments(name: str, count: int, progress: Progress) -> None:
 def main() -> int:
     """Entry point of ``python -m e2e.bench``."""
     parser = argparse.ArgumentParser(prog="e2e.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", default="all", choices=("all", "requests", "fleet", "deployments"))
+    parser.add_argument("part", nargs="?", default="all", choices=("all", "plans", "requests", "fleet", "deployments"))
     parser.add_argument("--name", default=f"{DEFAULT_NAME}-bench", help="cluster to make and take down")
     parser.add_argument("--gateways", type=int, default=200, help="simulated gateways of `requests`")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="gateways of `fleet`, ascending")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), help="gateways of `fleet` and `plans`, ascending"
+    )
     parser.add_argument("--deployments", type=int, default=DEPLOYMENTS, help="deployments of `deployments`")
     options = parser.parse_args()
     # Piped, as into a log, the tables are as wide as they need.
     progress = Progress(None if sys.stdout.isatty() else Console(highlight=False, width=120))
     parts: dict[str, Callable[[], None]] = {
+        "plans": lambda: plan_alone(options.sizes, progress),
         "requests": lambda: count_requests(options.name, options.gateways, progress),
         "fleet": lambda: grow_fleet(options.name, options.sizes, progress),
         "deployments": lambda: many_deployments(options.name, options.deployments, progress),

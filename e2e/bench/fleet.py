@@ -40,6 +40,11 @@ def nodes(count: int) -> list[RawObject]:
     return made
 
 
+def line_pools() -> list[RawObject]:
+    """The pools of an EdgeDeployment over all of these gateways."""
+    return [{"name": f"line-{n:02d}", "nodeSelector": {"line": f"line-{n:02d}"}} for n in range(POOLS)]
+
+
 def model_version(version: str) -> RawObject:
     """A version with builds for every kind of gateway; its bytes are nowhere."""
     digit = version[0]
@@ -129,11 +134,10 @@ class Bench:
 
         ``written``: how many of them are moved; default: all.
         """
-        pools = [{"name": f"line-{n:02d}", "nodeSelector": {"line": f"line-{n:02d}"}} for n in range(POOLS)]
 
         def act() -> None:
             self.scale(gateways_)
-            self.kubectl.apply(edge_deployment("all", version, pools, order))
+            self.kubectl.apply(edge_deployment("all", version, line_pools(), order))
             self.kubectl.wait_for(
                 "edgedeployment",
                 "all",

@@ -130,9 +130,8 @@ class Meter:
         return spent
 
 
-def growth(costs: Sequence[Spent]) -> str:
+def growth(sizes: Sequence[int], seconds: Sequence[float]) -> str:
     """How CPU time grows with size: the straight line through it (least squares), and the power law."""
-    sizes, seconds = [each.objects for each in costs], [each.cpu_seconds for each in costs]
     slope, intercept = statistics.linear_regression(sizes, seconds)
     share = statistics.correlation(sizes, seconds) ** 2
     power, _ = statistics.linear_regression([math.log(each) for each in sizes], [math.log(each) for each in seconds])

@@ -173,7 +173,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
         requeue_after=_look_again(
-            members, moving, routing, canary, now, more=len(labels) >= moves.AT_ONCE, taken=bool(taken)
+            members, moving, routing, canary, now, more=len(labels) >= moves.at_once(len(members)), taken=bool(taken)
         ),
     )
 
@@ -243,8 +243,9 @@ def _labels(
     gateways = {name: item for name, item in moved.items() if not _is_replica(name)}
     begun = handover.begin(gateways, {member.name: member for member in members if member.name in gateways}, terms)
     strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
-    gone_on = handover.go_on(members, gateways, terms, moves.AT_ONCE)
-    labels = [*strays[: moves.AT_ONCE], *gone_on.labels, *begun.labels]
+    limit = moves.at_once(len(members))
+    gone_on = handover.go_on(members, gateways, terms, limit)
+    labels = [*strays[:limit], *gone_on.labels, *begun.labels]
     needed = {*observation.named(), *begun.workloads, *gone_on.workloads}
     return labels, needed, [*(begun.notes | gone_on.notes).values()]
 

@@ -16,7 +16,11 @@ from modelfleet.plan.waves import Progress, Standing, State
 from modelfleet.plan.workload import Workload
 
 AT_ONCE: Final = 250
-"""Most moves in one Outcome: a changed spec is noticed between two batches also in the largest fleet."""
+"""Most moves in one Outcome, but for very large fleets: a changed spec is noticed between two batches."""
+
+SHARE_AT_ONCE: Final = 20
+"""One of so many places of a very large fleet may be moved in one Outcome: each costs a plan of all of them, and their
+number must not grow with the fleet."""
 
 Find = Callable[[str], Workload | None]
 
@@ -81,7 +85,7 @@ def plan(
     waiting = bool(following) or any(member.prepared or member.cramped for member in members)
     until = [each for each in (progress.soaks_until, allowed.look_again(waiting)) if each]
     return Moves(
-        _first({**joining, **wave}),
+        _first({**joining, **wave}, at_once(len(members))),
         progress,
         allowed.wait if waiting else None,
         allowed.closed,
@@ -96,13 +100,13 @@ def _settled(spec: EdgeDeploymentSpec, aim: Aim, members: list[Member], find: Fi
         return Moves()
     free = {member.name for member in members if not member.carried}
     urgent = set() if aim.refused else set(rolled_back(aim, members, find))
-    at_once, others = waves.catch_up(members, urgent, free, spec.strategy.max_unavailable)
+    promptly, others = waves.catch_up(members, urgent, free, spec.strategy.max_unavailable)
     if aim.refused:
-        at_once, others = [member for member in at_once if member.name in free], []
+        promptly, others = [member for member in promptly if member.name in free], []
     allowed = _Gates(spec, members, now)
-    chosen = [*at_once, *allowed.choose(others)]
+    chosen = [*promptly, *allowed.choose(others)]
     return Moves(
-        _first({member.name: member.wanted for member in chosen if member.wanted}),
+        _first({member.name: member.wanted for member in chosen if member.wanted}, at_once(len(members))),
         wait=allowed.wait if others else None,
         problem=allowed.problem if others else None,
         look_again=allowed.look_again(bool(others)),
@@ -196,5 +200,10 @@ def _mark_hurt(members: list[Member], aim: Aim, find: Find) -> None:
             member.hurt = item is None or aim.stable is None or item.release.revision != aim.stable.revision
 
 
-def _first(moves: dict[str, Workload]) -> dict[str, Workload]:
-    return dict(list(moves.items())[:AT_ONCE])
+def at_once(places: int) -> int:
+    """Most moves in one Outcome of a fleet with so many places."""
+    return max(AT_ONCE, places // SHARE_AT_ONCE)
+
+
+def _first(moves: dict[str, Workload], limit: int) -> dict[str, Workload]:
+    return dict(list(moves.items())[:limit])
