@@ -170,6 +170,24 @@ def test_an_attempt_that_takes_too_long_is_given_up_and_repeated(world: World) -
     assert "did not end within 1080 s" in world.condition("Verified")["message"]
 
 
+def test_a_pod_on_a_node_that_is_dead_for_good_holds_nothing_up(world: World) -> None:
+    """The Job controller says that the Job will fail, and then waits for the pod's end."""
+    target = {
+        "type": "FailureTarget",
+        "status": "True",
+        "reason": "BackoffLimitExceeded",
+        "lastTransitionTime": conditions.timestamp(world.now),
+    }
+    (world.job("verify-m-1-0-0-1") or {})["status"] = {"conditions": [target]}
+    world.settle()
+    assert world.condition("Verified")["reason"] == "Verifying"
+    world.wait(179)
+    assert world.unfinished() == ["verify-m-1-0-0-1"]
+    world.wait(1)
+    assert "verify-m-1-0-0-2" in world.unfinished()
+    assert world.condition("Verified")["reason"] == "ReportLost"
+
+
 def test_why_nothing_runs_is_told(world: World) -> None:
     world.trouble = job_state.Trouble("QuotaExceeded", "pods is forbidden: exceeded quota: none")
     world.settle()

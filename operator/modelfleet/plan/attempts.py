@@ -131,7 +131,7 @@ def advance(
         if run.attempt == 0 or asked or (due is not None and now >= due):
             return step.start()
         return Progress(run, step.standing, step.known, requeue_after=backoff.seconds_until(due, now) if due else None)
-    ended = job_state.ending(seen.job) if seen.job is not None else None
+    ended = job_state.ending(seen.job) or job_state.given_up(seen.job, now) if seen.job is not None else None
     if seen.job is not None and ended is None:
         return step.running()
     return step.ended(ended, asked=asked)

@@ -6,7 +6,7 @@ Works on raw objects; what follows from it is decided by the plans that run Jobs
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,6 +27,9 @@ SOURCE: Final = "source-at-commit"
 
 QUIET_SECONDS: Final = 10
 """How long a Job may be without pods, or a pod without a word, before its Events are asked for the reason."""
+
+GIVEN_UP_SECONDS: Final = 180
+"""How long the pods of a Job that failed may take to go; on a node that answers they have 30 s."""
 
 STUCK_SECONDS: Final = 60
 """How long a pod may be overdue before that is told."""
@@ -97,6 +100,20 @@ def was_suspended(job: Mapping[str, Any]) -> bool:
     fail, the Job controller leaves this condition as it is, also when the Job is resumed meanwhile (job_controller.go).
     """
     return conditions.is_true((job.get("status") or {}).get("conditions") or (), "Suspended")
+
+
+def given_up(job: Mapping[str, Any], now: datetime) -> Ending | None:
+    """How a Job is about to end that failed a while ago and waits for a pod which does not go; ``None`` for any other.
+
+    The Job controller says ``FailureTarget`` first and ``Failed`` when the last pod is gone: on a node that is dead for
+    good, never.
+    """
+    for condition in (job.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "FailureTarget" and condition["status"] == "True":
+            at = conditions.parse_timestamp(condition["lastTransitionTime"])
+            if now - at >= timedelta(seconds=GIVEN_UP_SECONDS):
+                return Ending(False, at, condition.get("reason", ""), condition.get("message", ""))
+    return None
 
 
 def pods_of(job: Mapping[str, Any], pods: Iterable[RawObject]) -> list[RawObject]:
