@@ -128,6 +128,16 @@ def test_a_store_without_ranges_starts_over(server: Behaviour, tmp_path: Path) -
     assert fetching.fetch(wanted).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_cut_connection_to_a_store_without_ranges_is_no_mismatch(
+    server: Behaviour, tmp_path: Path, size: int | None
+) -> None:
+    server.ranges = False
+    server.cut_after = [3_000_000, 2_000_000]
+    assert fetching.fetch(item(server, tmp_path, size_bytes=size)).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
 def test_every_cut_that_brought_bytes_earns_new_patience(server: Behaviour, tmp_path: Path) -> None:
     server.cut_after = [400_000] * 12
     assert fetching.fetch(item(server, tmp_path)).read_bytes() == CONTENT

@@ -141,18 +141,23 @@ def _receive(item: FetchItem, part: Path) -> None:
         kept = _hash_present(file, hasher)
         if item.size_bytes is not None and kept > item.size_bytes:
             raise RefusedError("SizeMismatch", f"{part} is longer than the {item.size_bytes} bytes expected")
-        received = kept if kept == item.size_bytes else _append(item, file, kept, hasher)
+        received = kept
+        if kept != item.size_bytes:
+            received, hasher = _append(item, file, kept, hasher)
         check_digest(item, received, hasher.hexdigest())
         file.flush()
         os.fsync(file.fileno())
 
 
-def _append(item: FetchItem, file: IO[bytes], kept: int, hasher: "hashlib._Hash") -> int:
+def _append(item: FetchItem, file: IO[bytes], kept: int, hasher: "hashlib._Hash") -> tuple[int, "hashlib._Hash"]:
+    """Receive what is missing; how many bytes there are then, and their hash."""
     limit = None if item.size_bytes is None else item.size_bytes + 1
     with store.reading(item.uri, item.credentials_path, offset=kept, limit=limit) as stream:
         check_size(item, stream.size)
         if stream.offset != kept:
-            raise RefusedError("HashMismatch", f"{store.redact(item.uri)}: the store cannot resume a download")
+            # The store cannot start in the middle, and sends all of it again.
+            file.truncate(0)
+            kept, hasher = 0, hashlib.sha256()
         _check_space(item, file.name, None if stream.size is None else stream.size - kept)
         progress = Progress(item.name, kept, stream.size)
         for block in stream.blocks:
@@ -161,7 +166,7 @@ def _append(item: FetchItem, file: IO[bytes], kept: int, hasher: "hashlib._Hash"
             progress.add(len(block))
         if stream.size is not None and progress.received < min(stream.size, limit or stream.size):
             raise RefusedError("Unreachable", f"{store.redact(item.uri)}: the connection was cut", transient=True)
-    return progress.received
+    return progress.received, hasher
 
 
 def _write(file: IO[bytes], block: bytes) -> None:
