@@ -14,6 +14,8 @@ class Behaviour:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     """Answers of the next requests, before files are served."""
+    put_statuses: list[int] = field(default_factory=list)
+    """The same, for what is written."""
     cut_after: list[int] = field(default_factory=list)
     """The next answers end after so many bytes of the body, with the connection."""
     ranges: bool = True
@@ -66,9 +68,13 @@ def serving() -> Iterator[Behaviour]:
             return None
 
         def do_PUT(self) -> None:
-            behaviour.files[self.path[1:]] = self.rfile.read(int(self.headers["Content-Length"]))
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if behaviour.put_statuses:
+                return self.fail(behaviour.put_statuses.pop(0))
+            behaviour.files[self.path[1:]] = content
             self.send_response(201)
             self.end_headers()
+            return None
 
         def fail(self, status: int) -> None:
             self.send_response(status)

@@ -173,6 +173,21 @@ def test_a_dead_store_is_given_up_for_later(server: Behaviour, tmp_path: Path) -
     assert len(server.requests) == 5
 
 
+def test_results_outlast_a_store_that_is_away_for_minutes(server: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(store, "_FIRST_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(store.time, "sleep", pauses.append)
+    server.put_statuses = [503] * 8
+    store.write(server.url("results.json"), b"{}", None)
+    assert server.files["results.json"] == b"{}"
+    assert sum(pauses) > 60
+    assert max(pauses) <= 96
+    server.put_statuses = [503] * 50
+    with pytest.raises(RefusedError) as refused_:
+        store.write(server.url("results.json"), b"{}", None)
+    assert refused_.value.reason == "Unreachable"
+
+
 @pytest.mark.parametrize("tells_length", [True, False])
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"!"])
 def test_a_wrong_size_is_permanent(server: Behaviour, tmp_path: Path, content: bytes, tells_length: bool) -> None:

@@ -32,7 +32,10 @@ _PRINTED: Final = 90
 _TRIES: Final = 5
 _UNKNOWN_KEY: Final = "XAdminUserNotFound"
 """versitygw's word for what S3 calls InvalidAccessKeyId, which s3fs takes for a failure of input and output."""
+_WRITE_TRIES: Final = 10
+"""What is written was hours in the making: some five minutes, for a store that is being updated, say."""
 _FIRST_PAUSE_SECONDS: Final = 1.0
+_MOST_DOUBLINGS: Final = 6
 
 Result = TypeVar("Result")
 
@@ -101,7 +104,7 @@ def find(uri: str, credentials_path: str | None) -> dict[str, str]:
 
 
 def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
-    """Write a file's content to the store, trying again a few times; RefusedError as in ``reading``."""
+    """Write a file's content to the store, trying again for minutes; RefusedError as in ``reading``."""
 
     def attempt() -> None:
         filesystem, path, access = _open(uri, credentials_path)
@@ -115,11 +118,13 @@ def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
             else:
                 filesystem.put_file(str(source), path, **options)
 
-    patiently(attempt)
+    patiently(attempt, tries=_WRITE_TRIES)
 
 
-def patiently(attempt: Callable[[], Result], *, progressed: Callable[[], bool] = lambda: False) -> Result:
-    """Call until it succeeds, pausing 1, 2, 4, … s with jitter; gives up after five failures without progress.
+def patiently(
+    attempt: Callable[[], Result], *, progressed: Callable[[], bool] = lambda: False, tries: int = _TRIES
+) -> Result:
+    """Call until it succeeds, pausing 1, 2, 4, … s with jitter; gives up after ``tries`` failures without progress.
 
     Only transient errors are tried again; the last one is raised.
     """
@@ -129,9 +134,10 @@ def patiently(attempt: Callable[[], Result], *, progressed: Callable[[], bool] =
             return attempt()
         except RefusedError as refusal:
             failures = 1 if progressed() else failures + 1
-            if not refusal.transient or failures >= _TRIES:
+            if not refusal.transient or failures >= tries:
                 raise
-            pause = _FIRST_PAUSE_SECONDS * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1.5)
+            doublings = min(failures - 1, _MOST_DOUBLINGS)
+            pause = _FIRST_PAUSE_SECONDS * 2**doublings * random.SystemRandom().uniform(0.5, 1.5)
             logger.warning("%s; trying again in %.1f s", refusal.message, pause)
             time.sleep(pause)
 
