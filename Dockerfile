@@ -7,6 +7,9 @@
 #
 # The secrets `apt` and `pip` (the host's settings: mirrors, proxies) and `ca` (its certificate authorities) are
 # optional and leave no trace in a layer; `python -m e2e.cluster.images build` passes them.
+#
+# Programs start with -P: the containers of a pod share /tmp, where they start, and what one that was taken over leaves
+# there must not be what the one that fetches and verifies imports.
 
 ARG BASE=docker.io/library/debian:trixie-slim
 
@@ -64,7 +67,7 @@ LABEL org.opencontainers.image.title="modelfleet operator" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY operator/modelfleet /opt/modelfleet/modelfleet
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "modelfleet"]
+ENTRYPOINT ["python", "-P", "-m", "modelfleet"]
 
 # What runs in users' pods carries the contract and the runtime, nothing of the operator. ONNX Runtime would report the
 # models it loads to its maker: ORT_DISABLE_TELEMETRY ends that, also for a step's own script.
@@ -78,7 +81,7 @@ COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
 COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime
 USER 65532:65532
 EXPOSE 8080
-ENTRYPOINT ["python", "-m", "modelfleet.runtime"]
+ENTRYPOINT ["python", "-P", "-m", "modelfleet.runtime"]
 
 FROM train-dependencies AS train
 LABEL org.opencontainers.image.title="modelfleet train" \
@@ -90,4 +93,4 @@ COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
 COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime
 COPY examples/defect-inspection/*.py /opt/examples/defect-inspection/
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "modelfleet.runtime"]
+ENTRYPOINT ["python", "-P", "-m", "modelfleet.runtime"]

@@ -1,6 +1,8 @@
 """ONNX models tried in the real ONNX Runtime: what loads, what agrees, and what is refused with which word."""
 
 import math
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,14 @@ def test_inputs_are_drawn_alike_each_time_and_fit_named_sizes() -> None:
     for port in (Port("t", "BYTES", (1,)), Port("large", "FP32", (1 << 13, 1 << 13)), Port("m", "map(…)", ())):
         with pytest.raises(ValueError, match=port.name):
             agreement.draw([port], 16)
+
+
+@pytest.mark.usefixtures("apart")
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('planted')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(path).absolute()) for path in sys.path))
+    monkeypatch.chdir(tmp_path)
+    assert reason(inspected(tmp_path, ("fp32", onnx.identity()))["fp32"]) == ""
 
 
 @pytest.mark.usefixtures("apart")

@@ -22,8 +22,8 @@ from modelfleet.runtime.onnx_probe import Probe, Probed, ProbedPort
 from modelfleet.runtime.report import RefusedError
 from modelfleet.runtime.tensors import Array
 
-PROBE: Final = ("-m", "modelfleet.runtime.onnx_probe")
-"""What Python runs to load a model."""
+PROBE: Final = ("-P", "-m", "modelfleet.runtime.onnx_probe")
+"""What Python runs to load a model; nothing is imported from the working folder."""
 
 PROBE_SECONDS: Final = 240
 """How long one model may take to be loaded and run."""
