@@ -292,6 +292,10 @@ def edge_deployment() -> Document:
                 "gateways": ["istio-system/ingress"],
                 "pools": ["lab-x86"],
                 "mtls": "Strict",
+                "probe": {
+                    "url": "http://ingress.istio-system:8080/v2/health/ready",
+                    "host": "defect-detector.vision.svc.cluster.local",
+                },
             },
             "paused": False,
         },

@@ -96,6 +96,8 @@ SCHEMA = (
     Refusal(
         "EdgeDeployment", {"spec.serving.env": [{"name": "A", "value": "1"}, {"name": "A"}]}, "spec.serving.env[1]"
     ),
+    Refusal("EdgeDeployment", {"spec.traffic.probe.url": REMOVED}, "spec.traffic.probe.url"),
+    Refusal("EdgeDeployment", {"spec.traffic.probe.host": "*.example"}, "spec.traffic.probe.host"),
     Refusal("EdgeDeployment", {"spec.canary.steps": []}, "spec.canary.steps"),
     Refusal("EdgeDeployment", {"spec.canary.steps.0.weight": 101}, "spec.canary.steps[0].weight"),
     Refusal("EdgeDeployment", {"spec.canary.mirror.percentage": -1}, "spec.canary.mirror.percentage"),
@@ -440,6 +442,31 @@ RULES = (
     ),
     Refusal(
         "EdgeDeployment-gateway", {"spec.traffic.mtls": "Strict"}, "spec.traffic.mtls", "mtls needs provider: Istio"
+    ),
+    *(
+        Refusal(
+            "EdgeDeployment",
+            {"spec.traffic.probe.url": url},
+            "spec.traffic.probe.url",
+            "must be an http or https URL without credentials, query or path segments that begin with a dot",
+        )
+        for url in (
+            "ingress.istio-system",
+            "file:///etc/passwd",
+            "http://me:secret@ingress",
+            "http://ingress/v2?x=1",
+            "http://ingress/v2/../../admin",
+            "http://ingress/.well-known",
+        )
+    ),
+    Refusal(
+        "EdgeDeployment",
+        {
+            "spec.traffic": {"provider": "None", "probe": {"url": "http://ingress"}},
+            "spec.canary": REMOVED,
+        },
+        "spec.traffic.probe",
+        "probe needs provider: Istio or GatewayAPI",
     ),
     Refusal(
         "EdgeDeployment",

@@ -17,6 +17,7 @@ from modelfleet.api import crd, names, progress
 from modelfleet.api.wire import FailureReason
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection, load_configuration
+from modelfleet.cluster.data_plane import DataPlane
 from modelfleet.cluster.errors import ApiError, ClusterError
 from modelfleet.cluster.kinds import KINDS, OWN_KINDS
 from modelfleet.cluster.lease import Lease, Timing
@@ -32,6 +33,7 @@ from modelfleet.plan import installation
 from modelfleet.plan.outcome import Note, RawObject
 from modelfleet.probes import ProbeServer
 from modelfleet.reconcile import routing, sweep
+from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.context import Context, Reconcile
 from modelfleet.reconcile.controller import Controller
 from modelfleet.reconcile.execute import Executor
@@ -77,7 +79,16 @@ class Application:
         self._prometheus = Prometheus()
         self._measurements = Measurements(self._prometheus.query, self._wake, _utc_now, self._count_query)
         self._reports = Reports(self._wake)
-        context = Context(self._view, self._cluster, chosen.installation(), self._measurements, self._reports, _utc_now)
+        self._confirmations = Confirmations(DataPlane().ask, self._wake, _utc_now)
+        context = Context(
+            self._view,
+            self._cluster,
+            chosen.installation(),
+            self._measurements,
+            self._confirmations,
+            self._reports,
+            _utc_now,
+        )
         executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         server = ProgressServer(
@@ -120,6 +131,7 @@ class Application:
             await self._probes.stop()
             await self._measurements.close()
             await self._prometheus.close()
+            await self._confirmations.close()
             await self._connection.close()
         for task in (work, self._watch.ended):
             if task.done() and not task.cancelled() and task.exception() is not None:

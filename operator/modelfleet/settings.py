@@ -81,10 +81,12 @@ class LeaseSetting(_Setting):
 
 
 class TrafficSetting(_Setting):
-    """Whose routing objects the operator has rights on; the chart sets both alike."""
+    """Whose routing objects the operator has rights on, the chart sets both alike; and where it may ask."""
 
     istio: bool = True
     gateway_api: Annotated[bool, Field(alias="gatewayAPI")] = True
+    probe_addresses: Annotated[list[Address], Field(max_length=100)] = []
+    """Where the data plane may be probed, these and what lies below."""
 
     def providers(self) -> frozenset[str]:
         """By the names that an EdgeDeployment gives in ``traffic.provider``."""
@@ -202,6 +204,7 @@ class Settings(_Setting):
             ),
             channels=tuple(setting.rule() for setting in self.channels),
             prometheus_addresses=tuple(self.analysis.prometheus_addresses),
+            probe_addresses=tuple(self.traffic.probe_addresses),
         )
 
 

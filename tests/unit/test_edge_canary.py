@@ -32,6 +32,7 @@ class Line(World):
         chosen = {"canary": {"header": HEADER, "steps": STEPS}, "strategy": {"waves": WAVES}, "traffic": TRAFFIC}
         super().__init__(nodes, pools, **{**chosen, **spec})
         object.__setattr__(self.installation, "prometheus_addresses", ("http://p:9090",))
+        object.__setattr__(self.installation, "probe_addresses", ("http://ingress",))
         self.add_model(model_version("2.0.0"))
         self.add_model(model_version("3.0.0"))
         self.measured: Mapping[str, Measurement] = {}

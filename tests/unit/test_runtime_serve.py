@@ -83,7 +83,7 @@ def _parsed(body: bytes) -> Any:
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Program] = []
 
-    def run(content: bytes, *, sha256: str | None = None, name: str = "model.onnx") -> Program:
+    def run(content: bytes, *, sha256: str | None = None, name: str = "model.onnx", **said: str) -> Program:
         path, report = tmp_path / name, tmp_path / "termination"
         path.write_bytes(content)
         with socket.socket() as free:
@@ -100,6 +100,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "MODELFLEET_ORDER": json.dumps(order),
             "MODELFLEET_TERMINATION_LOG": str(report),
             "PYTHONPATH": os.pathsep.join(sys.path),
+            **said,
         }
         process = subprocess.Popen([sys.executable, "-m", "modelfleet.runtime", "serve"], env=environment)
         started.append(Program(process, f"http://127.0.0.1:{port}", report))
@@ -134,12 +135,20 @@ def test_the_protocol_from_metadata_to_an_answer(start: Start) -> None:
             },
         )
         assert answer.headers["x-model-version"] == "1.2.0"
+        assert "x-model-revision" not in answer.headers, "no request is routed to it"
         assert answer.body == {
             "model_name": "m",
             "model_version": "1.2.0",
             "id": "7",
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [3], "data": [1.0, float(np.float32(0.1)), -2.5]}],
         }
+
+
+def test_a_pod_that_requests_are_routed_to_says_its_revision_with_every_answer(start: Start) -> None:
+    program = start(onnx.identity(), MODEL_REVISION="7be1c0ffee")
+    program.until_ready()
+    for answer in (program.ask("/v2/health/ready"), program.infer(1.0, 2.0, 3.0), program.ask("/nothing")):
+        assert answer.headers["x-model-revision"] == "7be1c0ffee"
 
 
 def test_answers_equal_those_computed_offline_bit_by_bit(start: Start) -> None:

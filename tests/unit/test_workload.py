@@ -67,7 +67,7 @@ def test_the_hashes_of_format_1_are_what_they_have_always_been() -> None:
     items = workload.workload(made, "gateways", INT8, workload.REPLICAS)
     assert items.hash == "08565da245"
     replicas = workload.deployment(items, OWNER, 2, {"pool": "arm"}, [], 300)
-    assert naming.content_hash(replicas, 16) == "280c24bce4eba769"
+    assert naming.content_hash(replicas, 16) == "b17323162e58b133"
     own = release({"image": "registry.example/own:1", "ports": {"http": 9000, "grpc": 9001}, "command": ["serve"]})
     assert naming.content_hash(daemon_set(own), 16) == "d4837df1d7a8fafb"
 
@@ -122,6 +122,16 @@ def test_an_image_of_the_users_finds_the_model_by_its_environment() -> None:
     }
     assert serve["readinessProbe"]["tcpSocket"] == {"port": "http"}
     assert "args" not in serve
+
+
+def test_a_replica_is_told_its_revision_and_a_gateway_which_outlives_one_is_not() -> None:
+    serving = {"env": [{"name": "MODEL_REVISION", "value": "mine"}]}
+    made = release(serving)
+    item = workload.workload(made, "gateways", INT8, workload.REPLICAS)
+    replica = workload.deployment(item, OWNER, 2, {"pool": "arm"}, [], 300)["spec"]["template"]["spec"]
+    (told,) = [each["value"] for each in replica["containers"][0]["env"] if each["name"] == wire.REVISION_ENV]
+    assert told == made.revision
+    assert not [each for each in pod(made)["containers"][0]["env"] if each["name"] == wire.REVISION_ENV]
 
 
 def test_a_dollar_in_a_uri_is_not_expanded_by_the_kubelet() -> None:

@@ -48,7 +48,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "runtimeImage" (include "modelfleet.image" (dict "image" .Values.runtime.image "root" .))
   "imagePullPolicy" .Values.runtime.image.pullPolicy
   "nodePools" .Values.nodePools
-  "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled)
+  "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled "probeAddresses" .Values.traffic.probeAddresses)
   "verification" .Values.verification
   "channels" .Values.channels
   "analysis" .Values.analysis

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.alias_generators import to_snake
 
 from modelfleet.api import common
-from modelfleet.api.rules import Contract, Rule, Unique
+from modelfleet.api.rules import Contract, Rule, Rules, Unique, matches
 
 TrafficProvider = Literal["Istio", "GatewayAPI", "None"]
 
@@ -18,6 +18,23 @@ GatewayName = Annotated[
     Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=317),
 ]
 SectionName = Annotated[str, Field(pattern=common.SUBDOMAIN_PATTERN, max_length=253)]
+
+
+ProbeUrl = Annotated[
+    str,
+    Field(max_length=256),
+    Rules(
+        matches(
+            r"^https?://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/([-A-Za-z0-9_~]([-A-Za-z0-9._~]*))?)*$",
+            "must be an http or https URL without credentials, query or path segments that begin with a dot, such as"
+            " http://ingress.istio-system/v2/health/ready",
+        )
+    ),
+]
+ProbeHost = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253),
+]
 
 
 class ParentReference(Contract):
@@ -55,6 +72,17 @@ def _only(provider: str, field: str, *, of_list: bool = False) -> Rule:
     )
 
 
+class Probe(Contract):
+    """Requests to the data plane that tell whether it follows a route: GET, without a body or credentials."""
+
+    url: ProbeUrl
+    """What is requested, such as http://ingress.istio-system/v2/health/ready. It must be one of the installation's
+    traffic.probeAddresses, or lie below one. Who answers must say its revision in the header x-model-revision, as the
+    default serving image does."""
+    host: ProbeHost | None = None
+    """Name of the host that the requests are for; absent: the one in the URL."""
+
+
 class Traffic(Contract):
     """How requests are routed to the replicas of stable and candidate."""
 
@@ -76,6 +104,12 @@ class Traffic(Contract):
         _only("GatewayAPI", "parentRefs", of_list=True),
         _only("GatewayAPI", "routeRef"),
         _only("Istio", "mtls"),
+        Rule(
+            "self.provider != 'None' || !has(self.probe)",
+            "probe needs provider: Istio or GatewayAPI, whose data plane it asks",
+            lambda self: self.provider != "None" or self.probe is None,
+            field="probe",
+        ),
         Rule(
             "!has(self.routeRef) || !has(self.hosts) || size(self.hosts) == 0",
             "hosts are those of the route that routeRef names: leave them out here",
@@ -102,6 +136,8 @@ class Traffic(Contract):
     those."""
     mtls: Literal["Strict", "Permissive"] | None = None
     """Strict: pods take requests from the mesh only. Permissive: others' too. Absent: what the mesh says."""
+    probe: Probe | None = None
+    """How to see whether the data plane follows a route; absent: it is given 3 seconds."""
 
 
 class TrafficServices(Contract):
@@ -126,3 +162,5 @@ class TrafficStatus(Contract):
     """Hash of the route: it is another one after each change."""
     route_change_time: common.Timestamp | None = None
     """When the route last changed."""
+    confirmed_route: Annotated[str, Field(max_length=63)] = ""
+    """Hash of the route that the probe has seen the data plane follow; empty while it has not, or there is none."""

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 ORDER_ENV: Final = "MODELFLEET_ORDER"
+REVISION_ENV: Final = "MODEL_REVISION"
+"""Tells a pod that requests are routed to which revision it serves."""
 REPORT_LIMIT: Final = 4096
 """Bytes that the kubelet keeps of a termination message."""
 

@@ -26,6 +26,7 @@ from modelfleet.plan import (
     pool_services,
     replicas,
     revision,
+    routed_pods,
     traffic,
     workload,
 )
@@ -36,6 +37,7 @@ from modelfleet.plan.conditions import Condition
 from modelfleet.plan.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.probe import Probed
 from modelfleet.plan.revision import Release
 from modelfleet.plan.route import Route
 from modelfleet.plan.serving_pod import Trouble
@@ -79,6 +81,8 @@ class Observed:
     """By name of a pod whose status tells nothing: what its Events tell."""
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     """By metric of the canary's analysis: what came in."""
+    probed: Probed | None = None
+    """What the data plane answered last."""
 
 
 def plan(observed: Observed, installation: Installation, now: datetime) -> Outcome:
@@ -107,10 +111,12 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
     moving = moves.plan(spec, before, aim, members, catalogue.find, now)
-    routed = traffic.routed_pods(owner, spec, pods)
+    routed = routed_pods.find(owner, spec, pods)
 
     def routing_of(route: Route | None) -> Routing:
-        return traffic.decide(owner, spec, route, routed, observed.services, observed.routes, installation, now)
+        return traffic.decide(
+            owner, spec, route, routed, observed.services, observed.routes, installation, now, observed.probed
+        )
 
     canary, route = edge_canary.decide(
         owner,
@@ -172,6 +178,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         status=stated.status,
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
+        probe=routing.probe,
         requeue_after=_look_again(
             members, moving, routing, canary, now, more=len(labels) >= moves.at_once(len(members)), taken=bool(taken)
         ),

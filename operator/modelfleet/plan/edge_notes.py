@@ -73,6 +73,15 @@ def stalled(before: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note
     return notes
 
 
+def traffic(before: Mapping[str, Any], stated: Sequence[Condition]) -> list[Note]:
+    """An Event when the data plane newly does not follow a route."""
+    now = next((each for each in stated if each.type == "TrafficRouted"), None)
+    was = conditions.find(before.get("conditions") or (), "TrafficRouted") or {}
+    if now is None or now.reason != "ProbeFailed" or was.get("reason") == now.reason:
+        return []
+    return [Note("Warning", now.reason, now.message)]
+
+
 def failures(before: Mapping[str, Any], now: Sequence[Mapping[str, str]]) -> list[Note]:
     """An Event for each of the first nodes that newly failed; ``now`` as ``status.failures`` has them."""
     notes = []

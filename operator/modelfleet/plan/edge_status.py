@@ -68,6 +68,7 @@ def state(found: Findings, now: datetime) -> Stated:
     notes = edge_notes.transitions(before, status)
     notes += edge_notes.commands(before, status, verdict.conditions)
     notes += edge_notes.stalled(before, verdict.conditions)
+    notes += edge_notes.traffic(before, verdict.conditions)
     notes += edge_notes.failures(before, status["failures"])
     return Stated(status, notes + edge_notes.pool_warnings(before, found.observation.pools, verdict.message))
 

@@ -71,6 +71,8 @@ class Installation:
     prometheus_addresses: tuple[str, ...] = ()
     """Prometheus servers that an analysis may ask; all others are refused, as the operator's network is not the
     user's."""
+    probe_addresses: tuple[str, ...] = ()
+    """Addresses at which, or below which, the data plane may be probed; all others are refused alike."""
     traffic_providers: frozenset[str] = frozenset({"Istio", "GatewayAPI"})
     """Whose routing objects the operator has rights on."""
     progress: ProgressServer | None = None

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modelfleet.plan.probe import Question
+
 RawObject = dict[str, Any]
 """A Kubernetes object as its JSON reads. Treated as read-only wherever it was not just built."""
 
@@ -75,6 +77,9 @@ class Outcome:
 
     notes: list[Note] = field(default_factory=list)
     """Events, created before the status is written (so none is lost to a crash between the two)."""
+
+    probe: Question | None = None
+    """What to ask the data plane, beside everything else; ``None``: nothing."""
 
     requeue_after: float | None = None
     """Seconds until the plan must be made again though nothing happens; ``None``: only when something changes."""

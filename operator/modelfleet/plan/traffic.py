@@ -10,22 +10,29 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.api.traffic import Traffic
-from modelfleet.plan import conditions, gateway_api, istio, naming, route, routed_services, serving_pod, workload
+from modelfleet.plan import (
+    conditions,
+    confirmation,
+    gateway_api,
+    istio,
+    naming,
+    route,
+    routed_pods,
+    routed_services,
+    workload,
+)
 from modelfleet.plan.aim import Problem
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import ObjectRef, RawObject
+from modelfleet.plan.probe import AGAIN, Probed, Question
 from modelfleet.plan.route import Route, Stated
+from modelfleet.plan.routed_pods import Pods
 
 SETTLE: Final = timedelta(seconds=3)
 """How long proxies may take to follow a route that was accepted."""
-
-ENDPOINTS: Final = timedelta(seconds=3)
-"""How long a pod must have been ready before requests are first sent to its revision: its endpoints have to reach the
-proxies, too."""
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {"Istio": istio.KINDS, "GatewayAPI": gateway_api.KINDS}
 """By provider: the kinds whose objects are read and written."""
@@ -50,46 +57,13 @@ class Routing:
     problem: Problem | None = None
     status: Mapping[str, Any] | None = None
     """``status.traffic``."""
+    probe: Question | None = None
+    """What to ask the data plane."""
     requeue_after: float | None = None
 
     def released(self, revision: str) -> bool:
         """Whether no request can reach this revision's routed pods any more, so that they may go."""
         return self.reaches is not None and revision not in self.reaches
-
-
-@dataclass(frozen=True)
-class Pods:
-    """The routed pods, by what they serve."""
-
-    ready: Mapping[str, int]
-    """Number of ready pods by revision."""
-    present: Sequence[RawObject] = ()
-    """All, those on their way out included."""
-
-    @property
-    def revisions(self) -> frozenset[str]:
-        """The revisions that have any pod."""
-        labels = (pod["metadata"].get("labels") or {} for pod in self.present)
-        return frozenset(each[names.REVISION_LABEL] for each in labels if each.get(names.REVISION_LABEL))
-
-    def bears(self, revision: str, now: datetime, *, reached: bool) -> bool:
-        """Whether requests can be sent to a revision; one that is not ``reached`` yet must have been ready a while."""
-        if reached or not self.ready.get(revision):
-            return bool(self.ready.get(revision))
-        return any(
-            now - conditions.parse_timestamp(since) >= ENDPOINTS
-            for pod in self.present
-            if (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) == revision
-            and (since := _ready_since(pod))
-        )
-
-
-def _ready_since(pod: RawObject) -> str:
-    """RFC 3339; empty where it is not ready."""
-    if "deletionTimestamp" in pod["metadata"] or not serving_pod.read(pod).ready:
-        return ""
-    ready = conditions.find((pod.get("status") or {}).get("conditions") or (), "Ready") or {}
-    return str(ready.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp") or "")
 
 
 def is_routed(spec: EdgeDeploymentSpec) -> bool:
@@ -105,22 +79,6 @@ def takes_requests(spec: EdgeDeploymentSpec, pool: str) -> bool:
     return replicas and (not spec.traffic.pools or pool in spec.traffic.pools)
 
 
-def routed_pods(owner: RawObject, spec: EdgeDeploymentSpec, pods: Iterable[RawObject]) -> Pods:
-    """The pods that routed requests may go to."""
-    wanted = routed_services.selector(owner, spec)
-    ready: dict[str, int] = {}
-    present = []
-    for pod in pods:
-        labels = pod["metadata"].get("labels") or {}
-        if not wanted.items() <= labels.items():
-            continue
-        present.append(pod)
-        if "deletionTimestamp" not in pod["metadata"] and serving_pod.read(pod).ready:
-            revision = labels.get(names.REVISION_LABEL, "")
-            ready[revision] = ready.get(revision, 0) + 1
-    return Pods(ready, present)
-
-
 def decide(
     owner: RawObject,
     spec: EdgeDeploymentSpec,
@@ -130,8 +88,13 @@ def decide(
     seen: Seen,
     installation: Installation,
     now: datetime,
+    probed: Probed | None = None,
 ) -> Routing:
-    """State a route; ``services`` are those of the namespace that carry this deployment's label."""
+    """State a route.
+
+    ``services`` are those of the namespace that carry this deployment's label, ``probed`` is what the data plane
+    answered last.
+    """
     traffic = spec.traffic
     if traffic is None or not is_routed(spec):
         return _unrouted(owner, spec, services, seen)
@@ -148,7 +111,7 @@ def decide(
             problem=problem,
             status=before or None,
         )
-    return _routed(owner, spec, traffic, wanted, pods, services, seen, before, now)
+    return _routed(owner, spec, traffic, wanted, pods, services, seen, before, now, probed)
 
 
 def _routed(
@@ -161,6 +124,7 @@ def _routed(
     seen: Seen,
     before: Mapping[str, Any],
     now: datetime,
+    probed: Probed | None,
 ) -> Routing:
     reached = istio.reaches(owner, seen) | gateway_api.reaches(owner, seen)
     effective = _with_backends(wanted, pods, reached, now)
@@ -179,20 +143,27 @@ def _routed(
     mark = naming.content_hash([str(effective), traffic.model_dump(mode="json")], naming.WORKLOAD_LENGTH)
     changed = before.get("routeChangeTime") if before.get("route") == mark else None
     since = conditions.parse_timestamp(changed) if changed else now
-    in_force = stated.accepted and now - since >= SETTLE
+    settled = stated.accepted and now - since >= SETTLE
+    told = probed if probed is not None and probed.route == mark else None
+    confirmed = settled and (before.get("confirmedRoute") == mark or (told is not None and not told.why))
+    asks = traffic.probe if settled and not confirmed else None
+    header = (spec.canary.header.name, spec.canary.header.value) if spec.canary and spec.canary.header else None
+    in_force = settled and (traffic.probe is None or confirmed)
     made, needed = _services(owner, spec, traffic, main, effective.candidate, keep)
     # Whatever another provider was told goes when this one has taken over.
     superseded = others.delete if stated.accepted else ()
     left = () if others.delete else routed_services.unneeded(services, owner, needed)
-    wait = (since + SETTLE - now).total_seconds() if stated.accepted and not in_force else None
+    wait = (since + SETTLE - now).total_seconds() if stated.accepted and not settled else None
+    if asks is not None:
+        wait = AGAIN.total_seconds()
     if stated.reason == "WaitingForBackends" or effective != wanted:
-        wait = ENDPOINTS.total_seconds() if any(pods.ready.get(each) for each in wanted.revisions) else None
+        wait = routed_pods.ENDPOINTS.total_seconds() if any(pods.ready.get(each) for each in wanted.revisions) else None
     return Routing(
         apply=[*made, *stated.apply],
         delete=[*stated.delete, *superseded, *left],
         in_force=in_force and effective == wanted,
         reaches=reached | effective.revisions | ({selected} - {""}),
-        condition=_condition(effective, wanted, stated, traffic, pods, in_force),
+        condition=_condition(effective, wanted, stated, traffic, pods, in_force, told, now - since),
         problem=stated.problem,
         status={
             **(stated.names or {}),
@@ -202,7 +173,9 @@ def _routed(
             },
             "route": mark,
             "routeChangeTime": changed or conditions.timestamp(now),
+            **({"confirmedRoute": mark} if traffic.probe is not None and confirmed else {}),
         },
+        probe=confirmation.question(asks, effective, header, mark) if asks is not None else None,
         requeue_after=None if wait is None else max(0.0, wait) + 0.5,
     )
 
@@ -227,6 +200,12 @@ def _unavailable(traffic: Traffic, seen: Seen, installation: Installation) -> Pr
             "TrafficProviderDisabled",
             f"spec.traffic.provider: this installation has no rights on routes of {provider}; set the chart's value"
             f" {value}, or provider to None",
+        )
+    if traffic.probe is not None and confirmation.forbidden(traffic.probe, installation):
+        return Problem(
+            "ProbeAddressNotAllowed",
+            f"spec.traffic.probe.url: {conditions.shorten(traffic.probe.url, 80)} is at none of the installation's"
+            " addresses; add it to the chart's value traffic.probeAddresses, or name another",
         )
     missing = [kind for kind in KINDS[provider] if kind not in seen]
     if missing:
@@ -275,7 +254,14 @@ def _services(
 
 
 def _condition(
-    effective: Route, wanted: Route, stated: Stated, traffic: Traffic, pods: Pods, in_force: bool
+    effective: Route,
+    wanted: Route,
+    stated: Stated,
+    traffic: Traffic,
+    pods: Pods,
+    in_force: bool,
+    probed: Probed | None,
+    age: timedelta,
 ) -> Condition:
     if stated.problem is not None:
         return Condition("TrafficRouted", "False", stated.problem.reason, stated.problem.message)
@@ -284,6 +270,10 @@ def _condition(
     if effective != wanted:
         why = f"no replica of revision {wanted.candidate} is ready: {effective}"
         return Condition("TrafficRouted", "False", "WaitingForBackends", why)
+    if not in_force and probed is not None and probed.why:
+        late = age >= confirmation.PATIENCE
+        why = f"spec.traffic.probe: {probed.why}" if late else f"proxies learn of it: {effective}"
+        return Condition("TrafficRouted", "False", "ProbeFailed" if late else "Updating", why)
     if not in_force:
         return Condition("TrafficRouted", "False", "Updating", f"proxies learn of it: {effective}")
     bare = istio.lacks_sidecar(pods.present) if traffic.mtls == "Strict" else ""

@@ -129,7 +129,7 @@ def deployment(
     metadata = owner["metadata"]
     labels = {**_labels(item, metadata["name"], REPLICAS), names.REVISION_LABEL: item.release.revision}
     everywhere = [*tolerations, *platform.leaving(offline_after_seconds)]
-    template = _template(item, {**labels, **platform.pod_labels}, everywhere)
+    template = _template(item, {**labels, **platform.pod_labels}, everywhere, item.release.revision)
     template["spec"]["nodeSelector"] = dict(node_selector)
     affinity = _platform_affinity(item.artifact.platforms)
     if affinity:
@@ -209,7 +209,10 @@ def _labels(item: Workload, deployment_name: str, placement: str) -> dict[str, s
     }
 
 
-def _template(item: Workload, labels: Mapping[str, str], tolerations: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _template(
+    item: Workload, labels: Mapping[str, str], tolerations: Iterable[Mapping[str, Any]], revision: str = ""
+) -> dict[str, Any]:
+    """The pods' template; with the ``revision`` that they are to say they serve, where they live no longer than it."""
     release, artifact = item.release, item.artifact
     serving = release.serving
     secrets = [artifact.secret]
@@ -245,7 +248,7 @@ def _template(item: Workload, labels: Mapping[str, str], tolerations: Iterable[M
                 resources={section: amounts for section, amounts in fetch_resources.items() if amounts},
             )
         ],
-        "containers": [_serve_container(item, {**model_mount, "readOnly": True}, path)],
+        "containers": [_serve_container(item, {**model_mount, "readOnly": True}, path, revision)],
         "volumes": [{"name": "model", "emptyDir": {}}, dict(pods.TMP_VOLUME), *pods.credentials_volumes(secrets)],
     }
     allowed = [dict(toleration) for toleration in tolerations]
@@ -254,13 +257,16 @@ def _template(item: Workload, labels: Mapping[str, str], tolerations: Iterable[M
     return {"metadata": {"labels": dict(labels)}, "spec": spec}
 
 
-def _serve_container(item: Workload, model_mount: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _serve_container(item: Workload, model_mount: Mapping[str, Any], path: str, revision: str) -> dict[str, Any]:
     release, serving = item.release, item.release.serving
     variables = {variable.name: variable.value for variable in serving.env}
     variables |= {variable.name: variable.value for variable in release.choice(item.pool).env}
     variables |= {"MODEL_NAME": release.model, "MODEL_VERSION": release.version, "MODEL_PATH": path}
-    # A variable that carries our order is ours alone, whatever the user calls theirs.
+    # What we tell a pod is ours alone to tell, whatever the user calls theirs.
     variables.pop(wire.ORDER_ENV, None)
+    variables.pop(wire.REVISION_ENV, None)
+    if revision:
+        variables[wire.REVISION_ENV] = revision
     env = [{"name": name, "value": value} for name, value in variables.items()]
     ports = [{"name": "http", "containerPort": serving.http_port, "protocol": "TCP"}]
     if serving.grpc_port is not None:

@@ -8,6 +8,7 @@ from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Outcome
+from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.reports import Reports
@@ -24,6 +25,8 @@ class Context:
     installation: Installation
     measurements: Measurements
     """What analyses ask of Prometheus, measured beside the reconciles."""
+    confirmations: Confirmations
+    """What the data plane answered when it was asked whether it follows a route."""
     reports: Reports
     """What the pods of training jobs told of their progress."""
     now: Callable[[], datetime]

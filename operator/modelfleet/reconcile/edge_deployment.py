@@ -33,6 +33,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     deployment = view.get("EdgeDeployment", key.namespace, key.name)
     if deployment is None or "deletionTimestamp" in deployment["metadata"]:
         context.measurements.forget(key)
+        context.confirmations.forget(key)
         return None
 
     def children(kind: str) -> list[RawObject]:
@@ -57,10 +58,14 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
         hints=await _hints(context, key.namespace, pods, now),
         measured=_measured(context, key, deployment, now),
+        probed=context.confirmations.of(key),
     )
     outcome = edge_deployment.plan(observed, context.installation, now)
     taken = await _taken(context, outcome.apply)
-    return edge_deployment.plan(replace(observed, taken=taken), context.installation, now) if taken else outcome
+    if taken:
+        outcome = edge_deployment.plan(replace(observed, taken=taken), context.installation, now)
+    context.confirmations.ask(key, outcome.probe)
+    return outcome
 
 
 async def _taken(context: Context, objects: list[RawObject]) -> set[str]:

@@ -8,6 +8,7 @@ moment for that to get around, then requests under way are finished.
 import asyncio
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ import prometheus_client
 from aiohttp import web
 
 import modelfleet
+from modelfleet.api import wire
 from modelfleet.api.wire import FetchReport, ServeOrder
 from modelfleet.runtime import cpus, inference, onnx_model
 from modelfleet.runtime.onnx_model import OnnxModel
@@ -40,8 +42,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Server:
     """The state behind the routes: a model or none, draining or not, and the counters."""
 
-    def __init__(self) -> None:
+    def __init__(self, revision: str = "") -> None:
         self.model: OnnxModel | None = None
+        self.revision = revision
         self.draining = False
         self.pending = 0
         self.threads = ThreadPoolExecutor(max_workers=cpus.available(), thread_name_prefix="infer")
@@ -92,7 +95,7 @@ class Server:
 
     @web.middleware
     async def _in_protocol_style(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Every answer names the version; every error is {"error": message}."""
+        """Every answer names the version, and the revision of routed pods; every error is {"error": message}."""
         try:
             response = await handler(request)
         except RequestError as error:
@@ -103,6 +106,8 @@ class Server:
             response = _json({"error": f"{request.method} {request.path}: {error.reason}"}, error.status)
         if self.model is not None:
             response.headers["x-model-version"] = self.model.version
+        if self.revision:
+            response.headers["x-model-revision"] = self.revision
         return response
 
     async def _server(self, _: web.Request) -> web.Response:
@@ -184,7 +189,7 @@ def main() -> int:
 
 
 async def _serve(order: ServeOrder) -> None:
-    server = Server()
+    server = Server(os.environ.get(wire.REVISION_ENV, ""))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -39,6 +39,7 @@ EVERYTHING_ON: dict[str, Any] = {
     },
     "admission": {"nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []}},
     "analysis": {"prometheusAddresses": ["http://prometheus.monitoring:9090", "https://metrics.plant.example/tenant"]},
+    "traffic": {"probeAddresses": ["http://ingress.istio-system:8081"]},
     "networkPolicy": {"enabled": True},
 }
 
@@ -126,6 +127,7 @@ def test_the_operator_reads_its_configuration(
     assert full.node_pools["cuda"].node_selector == {"gpu": "true"}
     assert (full.node_pools["cuda"].backend, full.node_pools["cuda"].env) == ("nccl", {"NCCL_SOCKET_IFNAME": "eth0"})
     assert full.node_pools["cuda"].tolerations == [{"key": "gpu", "operator": "Exists"}]
+    assert full.installation().probe_addresses == tuple(EVERYTHING_ON["traffic"]["probeAddresses"])
     assert full.installation().prometheus_addresses == tuple(EVERYTHING_ON["analysis"]["prometheusAddresses"])
     assert (full.workers, full.lease.duration_seconds, full.audit_seconds) == (9, 30, 60)
     assert full.log_format == "plain"
@@ -164,7 +166,7 @@ def test_the_network_policy_lets_out_to_prometheus(chart_helm: Helm, everything_
         return [each["port"] for each in policy["spec"]["egress"][0]["ports"]]
 
     assert ports() == [53, 53, 443, 6443]
-    assert ports(everything_on) == [53, 53, 443, 6443, 9090, 443]
+    assert ports(everything_on) == [53, 53, 443, 6443, 9090, 443, 8081]
 
 
 def test_progress_can_be_left_out(chart_helm: Helm) -> None:
@@ -212,6 +214,7 @@ def test_a_service_monitor_selects_the_metrics_service(chart_helm: Helm) -> None
         ("analysis.prometheusAddresses[0]=prometheus:9090", "/analysis/prometheusAddresses/0"),
         ("analysis.prometheusAddresses[0]=http://me:secret@p", "/analysis/prometheusAddresses/0"),
         ("progress.enabled=maybe", "/progress/enabled"),
+        ("traffic.probeAddresses[0]=ingress", "/traffic/probeAddresses/0"),
         ("networkPolicy.apiServerPorts[0]=70000", "/networkPolicy/apiServerPorts/0"),
     ],
 )

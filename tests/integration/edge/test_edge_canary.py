@@ -7,6 +7,7 @@ import json
 import shlex
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,8 +18,8 @@ import pytest
 
 from e2e.cluster import crds
 from e2e.cluster.cluster import Cluster
-from modelfleet.plan import canary
-from modelfleet.settings import AnalysisSetting
+from modelfleet.plan import canary, confirmation
+from modelfleet.settings import AnalysisSetting, TrafficSetting
 from tests.integration.edge.conftest import Line
 from tests.objects import RawObject
 
@@ -40,6 +41,7 @@ def istio(fleet: Cluster, say: Callable[[str], None]) -> Iterator[None]:
 def routed(line: Line, istio: None, monkeypatch: pytest.MonkeyPatch) -> Line:
     """A line whose replicas serve the first version; pods outlive the requests to them by less than usual."""
     monkeypatch.setattr(canary, "LINGER", timedelta(seconds=3))
+    monkeypatch.setattr(confirmation, "PATIENCE", timedelta(seconds=6))
     line.register("1.0.0")
     line.register("2.0.0")
     return line
@@ -149,21 +151,92 @@ def prometheus(routed: Line) -> Iterator[FakePrometheus]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with answering(Handler) as fake.address:
+        operator = routed.operator
+        operator.stop()
+        allowed = AnalysisSetting(prometheus_addresses=[fake.address])
+        operator.settings = operator.settings.model_copy(update={"analysis": allowed})
+        operator.start()
+        yield fake
+
+
+@dataclass
+class FakeIngress:
+    """Answers as pods do, by a route that it may not know of yet."""
+
+    old: str = ""
+    new: str = ""
+    follows: bool = False
+    hosts: set[str] = field(default_factory=set)
+    address: str = ""
+
+
+@pytest.fixture
+def ingress(routed: Line) -> Iterator[FakeIngress]:
+    """A data plane that the operator may ask."""
+    fake = FakeIngress()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.hosts.add(self.headers["Host"])
+            chosen = fake.follows and self.headers["x-version"] == "v2"
+            self.send_response(200)
+            self.send_header("x-model-revision", fake.new if chosen else fake.old)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with answering(Handler) as fake.address:
+        operator = routed.operator
+        operator.stop()
+        allowed = TrafficSetting(probe_addresses=[fake.address])
+        operator.settings = operator.settings.model_copy(update={"traffic": allowed})
+        operator.start()
+        yield fake
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A small HTTP server; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    fake.address = f"http://127.0.0.1:{server.server_port}"
-    operator = routed.operator
-    operator.stop()
-    allowed = AnalysisSetting(prometheus_addresses=[fake.address])
-    operator.settings = operator.settings.model_copy(update={"analysis": allowed})
-    operator.start()
     try:
-        yield fake
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_step_begins_when_the_data_plane_is_seen_to_follow(routed: Line, ingress: FakeIngress) -> None:
+    line = routed
+    host = f"{line.namespace}.example"
+    probe = {"url": f"{ingress.address}/v2/health/ready", "host": host}
+    traffic = {"provider": "Istio", "hosts": [host], "probe": probe}
+    steps = [{"weight": 0, "pause": "Manual"}]
+    line.deploy([POOL], traffic=traffic, canary={"header": HEADER, "steps": steps})
+    status = line.until(lambda status: (status.get("traffic") or {}).get("route"))
+    ingress.old = status["candidate"]["revision"]
+    line.until_healthy("1.0.0")
+    line.edit(modelVersion="m-2-0-0")
+    status = line.until(lambda status: reason(status) == "ProbeFailed")
+    assert "stepStartedAt" not in status["canary"]
+    assert len(rules(line)) == 2, "the route is there, and nobody follows it"
+    found = next(each for each in status["conditions"] if each["type"] == "TrafficRouted")
+    assert f"a request with x-version: v2 is answered by revision {ingress.old}, not" in found["message"]
+    assert "ProbeFailed" in line.events()
+    ingress.new, ingress.follows = status["candidate"]["revision"], True
+    status = until_paused(line, "AwaitingPromotion")
+    assert status["traffic"]["confirmedRoute"] == status["traffic"]["route"]
+    assert ingress.hosts == {host}
+
+
+def reason(status: RawObject) -> str:
+    """Of the condition TrafficRouted."""
+    return str(next((each["reason"] for each in status["conditions"] if each["type"] == "TrafficRouted"), ""))
 
 
 def judged_by(address: str) -> RawObject:

@@ -23,11 +23,13 @@ import pytest
 from e2e.kubectl import is_true
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection, load_configuration
+from modelfleet.cluster.data_plane import DataPlane
 from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.kinds import VIEWED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
 from modelfleet.reconcile import training_job as training
+from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.execute import Executor
 from modelfleet.reconcile.key import Key
@@ -125,7 +127,9 @@ class Memory:
         # Connections live as long as an event loop, the memory longer.
         executor._cluster = cluster
         measurements = Measurements(_nothing_is_measured, lambda _: None, _now, lambda _: None)
-        context = Context(self.view, cluster, INSTALLATION, measurements, Reports(lambda _: None), _now)
+        confirmations = Confirmations(DataPlane().ask, lambda _: None, _now)
+        reports = Reports(lambda _: None)
+        context = Context(self.view, cluster, INSTALLATION, measurements, confirmations, reports, _now)
         key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
         try:
             for kind in VIEWED_KINDS:
