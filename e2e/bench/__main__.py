@@ -124,7 +124,8 @@ def main() -> int:
                 try:
                     run()
                 finally:
-                    clusters.down(options.name, report=progress.say)
+                    if part != "plans":
+                        clusters.down(options.name, report=progress.say)
     except (AssertionError, OSError, RuntimeError, ValueError) as error:
         return progress.fail(error)
     return 0

@@ -18,8 +18,8 @@ from modelfleet.plan.workload import Workload
 AT_ONCE: Final = 250
 """Most moves in one Outcome, but for very large fleets: a changed spec is noticed between two batches."""
 
-SHARE_AT_ONCE: Final = 20
-"""One of so many places of a very large fleet may be moved in one Outcome: each costs a plan of all of them, and their
+SHARE_AT_ONCE: Final = 10
+"""One of so many places of a very large fleet is moved in one Outcome: each costs a plan of all of them, and their
 number must not grow with the fleet."""
 
 Find = Callable[[str], Workload | None]
