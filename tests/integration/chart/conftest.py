@@ -77,6 +77,12 @@ def routing_kinds(bare_kubectl: Kubectl) -> None:
     crds.install(bare_kubectl, [*crds.istio(), *crds.gateway_api()])
 
 
+@pytest.fixture(scope="package")
+def queueing_kinds(bare_kubectl: Kubectl) -> None:
+    """The kinds of Kueue, served, for the same reason."""
+    crds.install(bare_kubectl, crds.kueue())
+
+
 @pytest.fixture
 def operator_namespace() -> str:
     return NAMESPACE

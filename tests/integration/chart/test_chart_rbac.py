@@ -158,7 +158,7 @@ def can_i(kubectl: Kubectl, question: str) -> bool:
 
 
 @pytest.fixture
-def can(chart_kubectl: Kubectl, routing_kinds: None, operator_user: str) -> Can:
+def can(chart_kubectl: Kubectl, routing_kinds: None, queueing_kinds: None, operator_user: str) -> Can:
     """Whether the operator may do a thing."""
 
     def ask(question: str, namespace: str = "default") -> bool:
