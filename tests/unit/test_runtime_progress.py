@@ -11,6 +11,7 @@ import pytest
 
 from modelfleet.api import progress
 from modelfleet.api.wire import BEST_METRIC, MEMORY_METRIC, ORDER_ENV, WAIT_METRIC, EarlyStopOrder, StepOrder
+from modelfleet.runtime import progress as runtime
 from modelfleet.runtime import train
 from modelfleet.runtime.progress import Reporter
 
@@ -65,7 +66,10 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> Iterator[Operator]:
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
+    # What a busy machine takes its time for is no fault that is tried again.
+    monkeypatch.setattr(runtime, "REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr(runtime, "CLOSE_SECONDS", 60.0)
     up = Operator(tmp_path)
     yield up
     up.gate.set()
