@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from e2e import install
 from e2e.cluster import choice as clusters
-from e2e.cluster import prometheus, state
+from e2e.cluster import mesh, prometheus, state
 from e2e.cluster.cluster import Cluster
 from e2e.helm import NAMESPACE, Helm
 from e2e.kubectl import Kubectl
@@ -115,16 +115,22 @@ def helm(cluster: Cluster, say: Callable[[str], None]) -> Helm:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster, say: Callable[[str], None]) -> dict[str, str]:
-    """All images of this checkout, on the real node: names by target."""
-    return install.load_images(cluster, ("operator", "runtime", "train"), say)
+    """The images that the operator needs, on the real node: names by target."""
+    return install.load_images(cluster, install.TARGETS, say)
 
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster, helm: Helm, images: dict[str, str], say: Callable[[str], None]) -> Kubectl:
     """The chart installed with two replicas of the operator, ready; kubectl with every right."""
-    address = prometheus.address(cluster)
-    asked = [f"analysis.prometheusAddresses={{{address}}}"] if address else []
-    helm.install(*install.values(images, [*SETTINGS, *asked]), "--wait", "--timeout=5m")
+    chosen = list(SETTINGS)
+    allowed = {
+        "analysis.prometheusAddresses": [prometheus.address(cluster)],
+        "traffic.probeAddresses": mesh.addresses(cluster),
+    }
+    for name, addresses in allowed.items():
+        if any(addresses):
+            chosen.append(f"{name}={{{','.join(addresses)}}}")
+    helm.install(*install.values(images, chosen), "--wait", "--timeout=5m")
     say("the operator is ready")
     return cluster.kubectl
 

@@ -2,12 +2,16 @@
 
 import json
 import random
+import re
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from e2e.cluster import mesh
+from e2e.cluster import cgroups, mesh, processes
 from e2e.cluster.mesh import Mesh
 from e2e.kubectl import Kubectl, condition, is_true
 from e2e.project import Files
@@ -16,26 +20,26 @@ from tests.objects import RawObject
 from tests.traffic import Stream
 
 LAB = objects.pool("lab", {"pool": "lab"}, placement="Replicas", replicas=2)
-# A share of the processor of their own, or whatever else the machine does makes pods late for their probes.
-SERVING = {"resources": {"limits": {"cpu": "350m", "memory": "512Mi"}}}
+# A share of the processor of their own, or whatever else the machine does makes pods late for their probes; and no more
+# than the node has for the pods of three lines.
+SERVING = {"resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "350m", "memory": "512Mi"}}}
 
 
 @dataclass(frozen=True)
 class Line:
-    """An EdgeDeployment ``line`` whose requests come in through the data plane."""
+    """An EdgeDeployment whose requests come in through the data plane."""
 
     kubectl: Kubectl
-    operator: Kubectl
     files: Files
     namespace: str
     mesh: Mesh
     provider: str
-    moments: random.Random
+    name: str = "line"
 
     @property
     def host(self) -> str:
         """The host name of its requests."""
-        return f"line.{self.namespace}.example"
+        return f"{self.name}.{self.namespace}.example"
 
     @property
     def url(self) -> str:
@@ -52,7 +56,12 @@ class Line:
                 parent = {"name": mesh.INGRESS, "namespace": mesh.NAMESPACE}
                 return {"provider": "GatewayAPI", "hosts": [self.host], "parentRefs": [parent]}
             case _:
-                return {"provider": "GatewayAPI", "routeRef": {"name": "own"}}
+                return {"provider": "GatewayAPI", "routeRef": {"name": self.own}}
+
+    @property
+    def own(self) -> str:
+        """The name of the user's own route."""
+        return f"own-{self.name}"
 
     def foreign(self) -> list[RawObject]:
         """Routes of the user's own: for ``routeRef`` the one of the line itself, else one of another host."""
@@ -63,35 +72,37 @@ class Line:
                 "gateways": [f"{mesh.NAMESPACE}/{mesh.INGRESS}"],
                 "http": [{"route": [{"destination": destination}]}],
             }
-            return [_object("networking.istio.io/v1", "VirtualService", spec)]
+            return [self._own("networking.istio.io/v1", "VirtualService", spec)]
         spec = {
             "parentRefs": [{"name": mesh.INGRESS, "namespace": mesh.NAMESPACE}],
             "hostnames": [self.host if self.provider == "routeRef" else "other.example"],
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/v2/models"}, "method": "POST"}],
-                    "backendRefs": [{"name": "line", "port": 8080}],
+                    "backendRefs": [{"name": self.name, "port": 8080}],
                     "timeouts": {"request": "20s"},
                 }
             ],
         }
-        return [_object("gateway.networking.k8s.io/v1", "HTTPRoute", spec)]
+        return [self._own("gateway.networking.k8s.io/v1", "HTTPRoute", spec)]
 
-    def register(self, version: str, model: onnx.Model = onnx.identity) -> None:
-        """A verified ModelVersion."""
-        path = f"{self.namespace}/{version}.onnx"
-        build = objects.artifact(self.files, path, model(producer=version), name="fp32", format="onnx")
-        self.kubectl.apply(objects.model_version([build], version=version))
-        self.kubectl.wait_for("modelversion", objects.name_of("m", version), lambda each: is_true(each, "Ready"))
+    def register(self, models: Mapping[str, onnx.Model]) -> None:
+        """ModelVersions by version, verified; once for all lines of a namespace."""
+        for version, model in models.items():
+            path = f"{self.namespace}/{version}.onnx"
+            build = objects.artifact(self.files, path, model(producer=version), name="fp32", format="onnx")
+            self.kubectl.apply(objects.model_version([build], version=version))
+        for version in models:
+            self.kubectl.wait_for("modelversion", objects.name_of("m", version), lambda each: is_true(each, "Ready"))
 
     def deploy(self, version: str, **spec: Any) -> None:
-        """Put the EdgeDeployment and the foreign route in place; returns when requests are answered."""
-        self.kubectl.apply(
-            *self.foreign(),
-            objects.edge_deployment(
-                objects.name_of("m", version), [LAB], serving=SERVING, traffic=self.traffic(), **spec
-            ),
-        )
+        """Put the EdgeDeployment and the foreign route in place."""
+        fields = {"pools": [LAB], "serving": SERVING, "traffic": self.traffic(), **spec}
+        line = objects.edge_deployment(objects.name_of("m", version), name=self.name, **fields)
+        self.kubectl.apply(*self.foreign(), line)
+
+    def until_routed(self) -> None:
+        """Wait until requests are answered."""
         self.until(lambda line: is_true(line, "Ready") and condition(line, "TrafficRouted").get("status") == "True")
 
     def roll_out(self, version: str) -> None:
@@ -100,20 +111,13 @@ class Line:
 
     def edit(self, **spec: Any) -> None:
         """Change fields of the spec."""
-        self.kubectl("patch", "edgedeployment", "line", "--type=merge", "--patch", objects.merge_patch(**spec))
+        self.kubectl("patch", "edgedeployment", self.name, "--type=merge", "--patch", objects.merge_patch(**spec))
 
     def command(self, verb: str, *scope: str) -> None:
         """Annotate the EdgeDeployment as a person does who read its status."""
         status = self.now()["status"]
         order = "/".join([status["candidate"]["revision"], str(status["attempt"]), *scope])
-        self.kubectl("annotate", "--overwrite", "edgedeployment", "line", f"modelfleet.dev/{verb}={order}")
-
-    def kill_operator(self) -> None:
-        """SIGKILL to both replicas a random moment from now."""
-        time.sleep(self.moments.uniform(0.0, 2.0))
-        pods = self.operator.list("pods", "app.kubernetes.io/name=modelfleet")
-        names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        self.operator("delete", "pod", *names, "--force", "--grace-period=0", "--wait=false")
+        self.kubectl("annotate", "--overwrite", "edgedeployment", self.name, f"modelfleet.dev/{verb}={order}")
 
     def in_force(self, step: int) -> RawObject:
         """Wait until the status says that a step of the canary is in force."""
@@ -131,32 +135,78 @@ class Line:
             generation = line.get("status", {}).get("observedGeneration")
             return generation == line["metadata"]["generation"] and bool(reached(line))
 
-        return self.kubectl.wait_for("edgedeployment", "line", seen, timeout=400)
+        return self.kubectl.wait_for("edgedeployment", self.name, seen, timeout=400)
 
     def now(self) -> RawObject:
         """The EdgeDeployment."""
-        line = self.kubectl.get("edgedeployment", "line")
+        line = self.kubectl.get("edgedeployment", self.name)
         assert line is not None
         return line
 
     def pods(self, version: str) -> set[str]:
         """The uids of a version's serving pods that are not on their way out."""
-        found = self.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
-        serving = [each["metadata"] for each in found if "modelfleet.dev/revision" in each["metadata"]["labels"]]
-        return {each["uid"] for each in serving if "deletionTimestamp" not in each}
+        return {each["metadata"]["uid"] for each in self._serving(version)}
+
+    def ready(self, version: str) -> list[RawObject]:
+        """A version's ready pods."""
+        return [each for each in self._serving(version) if is_true(each, "Ready")]
+
+    def _serving(self, version: str) -> list[RawObject]:
+        of_it = (
+            f"modelfleet.dev/model-version={objects.name_of('m', version)},modelfleet.dev/edge-deployment={self.name}"
+        )
+        found = self.kubectl.list("pods", of_it)
+        serving = [each for each in found if "modelfleet.dev/revision" in each["metadata"]["labels"]]
+        return [each for each in serving if "deletionTimestamp" not in each["metadata"]]
 
     def foreign_now(self) -> str:
         """The user's own route as it is, but for its status."""
         (route,) = self.foreign()
         kind = f"{route['kind']}.{route['apiVersion'].partition('/')[0]}"
-        found = self.kubectl.get(kind, "own")
+        found = self.kubectl.get(kind, self.own)
         assert found is not None
         return json.dumps({key: value for key, value in found.items() if key != "status"}, sort_keys=True)
 
-    def stream(self) -> Stream:
+    def stream(self, rate: float = 20.0) -> Stream:
         """Clients of the line, for as long as the test wants them."""
-        return Stream(self.url, self.host)
+        return Stream(self.url, self.host, rate=rate)
+
+    def _own(self, api: str, kind: str, spec: RawObject) -> RawObject:
+        return {"apiVersion": api, "kind": kind, "metadata": {"name": self.own}, "spec": spec}
 
 
-def _object(api: str, kind: str, spec: RawObject) -> RawObject:
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": "own"}, "spec": spec}
+@dataclass(frozen=True)
+class OperatorPods:
+    """The operator's replicas, to be killed."""
+
+    kubectl: Kubectl
+    """In their namespace."""
+    mesh: Mesh
+    moments: random.Random
+
+    def kill(self) -> None:
+        """SIGKILL to both replicas a random moment from now: no goodbye, the Lease is left to expire."""
+        time.sleep(self.moments.uniform(0.0, 2.0))
+        pods = self.kubectl.list("pods", "app.kubernetes.io/name=modelfleet")
+        victims = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        marks = {f"pod{each['uid']}" for each in victims}
+        processes.kill(pid for pid in cgroups.pids(self.mesh.folder.cgroup) if marks & _cgroups(pid))
+        # New pods begin at once, where a container would wait longer after each restart.
+        self.kubectl(
+            "delete", "pod", *(each["name"] for each in victims), "--force", "--grace-period=0", "--wait=false"
+        )
+
+
+def _cgroups(pid: int) -> set[str]:
+    """The folders of all cgroups that a process is in."""
+    with suppress(OSError):
+        return {part for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() for part in line.split("/")}
+    return set()
+
+
+def inferences(pod: RawObject) -> float:
+    """How many requests a pod says that it answered, copies of others' included."""
+    url = f"http://{pod['status']['podIP']}:8080/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(map(float, re.findall(r"^modelfleet_inference_requests_total{.*} (\S+)$", text, re.MULTILINE)))

@@ -62,6 +62,15 @@ class Mesh:
         return text
 
 
+def addresses(cluster: Cluster) -> list[str]:
+    """The URLs that requests enter by, or would, in this cluster; none where there can be no data plane."""
+    now = state.load(cluster.folder)
+    if cluster.kind != "local" or now is None:
+        return []
+    found = Mesh(cluster.folder, Network(now.index))
+    return [found.istio_url, found.gateway_api_url]
+
+
 def start(cluster: Cluster, report: Report) -> Mesh:
     """Bring the data plane up, or take it as it is; returns when Envoy has its listeners. Raises ``ClusterError``."""
     now = state.load(cluster.folder)

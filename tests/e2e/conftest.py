@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e import project
+from e2e import install, project
 from e2e.cluster import kind, mesh, programs, prometheus
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.mesh import Mesh
 from e2e.cluster.prometheus import Prometheus
 from e2e.kubectl import Kubectl
-from tests.line import Line
+from tests.line import Line, OperatorPods
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +22,9 @@ def files(cluster: Cluster) -> project.Files:
 
 
 @pytest.fixture(scope="session")
-def train_image(images: dict[str, str]) -> str:
-    """The image whose Python has the train library."""
-    return images["train"]
+def train_image(cluster: Cluster, say: Callable[[str], None]) -> str:
+    """The image whose Python has the train library, on the real node; it is large, and few tests need it."""
+    return install.load_images(cluster, ("train",), say)["train"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,14 +50,27 @@ def measured(cluster: Cluster, data_plane: Mesh, say: Callable[[str], None]) -> 
 
 
 @pytest.fixture
-def line(
-    request: pytest.FixtureRequest,
-    kubectl: Kubectl,
-    operator_pods: Kubectl,
-    files: project.Files,
-    namespace: str,
-    data_plane: Mesh,
-) -> Iterator[Line]:
-    provider = getattr(request, "param", "Istio")
-    yield Line(kubectl, operator_pods, files, namespace, data_plane, provider, random.Random(20261121))
-    kubectl("delete", "edgedeployment", "line", "--ignore-not-found", "--cascade=foreground")
+def make_line(
+    kubectl: Kubectl, files: project.Files, namespace: str, data_plane: Mesh
+) -> Iterator[Callable[[str, str], Line]]:
+    """Makes lines of a name and a provider, all in the test's namespace."""
+    made: list[Line] = []
+
+    def make(name: str, provider: str) -> Line:
+        made.append(Line(kubectl, files, namespace, data_plane, provider, name))
+        return made[-1]
+
+    yield make
+    kubectl("delete", "edgedeployment", "--all", "--cascade=foreground")
+
+
+@pytest.fixture
+def line(make_line: Callable[[str, str], Line]) -> Line:
+    """A line routed by Istio."""
+    return make_line("line", "Istio")
+
+
+@pytest.fixture
+def operator(operator_pods: Kubectl, data_plane: Mesh) -> OperatorPods:
+    """The operator, to be killed."""
+    return OperatorPods(operator_pods, data_plane, random.Random(20261121))

@@ -1,5 +1,8 @@
 """A new version judged by what a real Prometheus measured of it while it got requests: bad ones never get them all."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
+
 from e2e.cluster.prometheus import Prometheus
 from tests import onnx
 from tests.line import Line
@@ -13,7 +16,8 @@ ERRORS = (
 )
 SLOWNESS = f"histogram_quantile(0.9, sum by (le) (rate(modelfleet_inference_duration_seconds_bucket{{{OF_IT}}}[10s])))"
 
-BAD: dict[str, onnx.Model] = {"2.0.0": onnx.picky, "3.0.0": onnx.slow}
+BAD: dict[str, tuple[onnx.Model, str]] = {"2.0.0": (onnx.picky, "errors"), "3.0.0": (onnx.slow, "slowness")}
+"""Versions: the model, and the metric that tells what is wrong with it."""
 
 
 def canary(measured: Prometheus) -> RawObject:
@@ -35,25 +39,39 @@ def canary(measured: Prometheus) -> RawObject:
     }
 
 
-def test_versions_that_err_or_are_slow_are_rolled_back_and_a_good_one_passes(line: Line, measured: Prometheus) -> None:
-    for version, model in {"1.0.0": onnx.identity, **BAD, "4.0.0": onnx.identity}.items():
-        line.register(version, model)
-    line.deploy("1.0.0", canary=canary(measured))
-    with line.stream().running() as stream:
-        for version, metric in {"2.0.0": "errors", "3.0.0": "slowness"}.items():
+def test_versions_that_err_or_are_slow_are_rolled_back_and_a_good_one_passes(
+    make_line: Callable[[str, str], Line], measured: Prometheus
+) -> None:
+    lines = {version: make_line(metric, "Istio") for version, (_, metric) in BAD.items()}
+    models = {version: model for version, (model, _) in BAD.items()}
+    lines["2.0.0"].register({"1.0.0": onnx.identity, **models, "4.0.0": onnx.identity})
+    for line in lines.values():
+        line.deploy("1.0.0", canary=canary(measured))
+    for line in lines.values():
+        line.until_routed()
+    with ExitStack() as running:
+        streams = {version: running.enter_context(line.stream().running()) for version, line in lines.items()}
+        for version, line in lines.items():
             line.roll_out(version)
+        for version, line in lines.items():
             failed = line.until(lambda each: each["status"]["phase"] == "RolledBack")
-            assert metric in str(failed["status"]["conditions"])
+            assert BAD[version][1] in str(failed["status"]["conditions"])
             assert failed["status"]["stable"]["modelVersion"] == "m-1-0-0"
-            line.until(lambda _, version=version: not line.pods(version))
+            line.until(lambda _, line=line, version=version: not line.pods(version))
             revision = failed["status"]["abortedRevision"]
             assert measured.query(f'max_over_time(modelfleet_model_info{{revision="{revision}"}}[10m])'), "it served"
+            stream = streams[version]
             assert set(stream.wait_for(20, header=True)) == {"1.0.0"}
-        assert set(stream.versions(header=False)) == {"1.0.0"}
-        assert {each.version for each in stream.answers if each.header} == {"1.0.0", "2.0.0", "3.0.0"}
-        assert {each.version for each in stream.failed()} == {"2.0.0"}, "nothing fails but the model that errs"
+            assert set(stream.versions(header=False)) == {"1.0.0"}
+            assert {each.version for each in stream.answers if each.header} == {"1.0.0", version}
+        assert {each.version for each in streams["2.0.0"].failed()} == {"2.0.0"}, (
+            "nothing fails but the model that errs"
+        )
+        assert streams["3.0.0"].failed() == []
 
+        line, stream = lines["2.0.0"], streams["2.0.0"]
         line.roll_out("4.0.0")
         line.until(lambda each: each["status"]["phase"] == "Healthy" and not line.pods("1.0.0"))
         assert set(stream.wait_for(20, header=False)) == {"4.0.0"}
-    assert not [each for each in stream.failed() if not each.header], "who did not ask for it saw nothing of it"
+    for stream in streams.values():
+        assert not [each for each in stream.failed() if not each.header], "who did not ask for it saw nothing of it"

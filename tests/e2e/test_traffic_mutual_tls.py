@@ -6,7 +6,7 @@ No connection is made: nobody hands out certificates here.
 from e2e.cluster import sidecar
 from e2e.cluster.commands import wait_until
 from e2e.kubectl import condition
-from tests import objects
+from tests import objects, onnx
 from tests.line import Line
 from tests.objects import RawObject
 
@@ -30,10 +30,8 @@ def pod_of(line: Line, placement: str) -> RawObject:
 
 
 def test_the_control_plane_has_our_pods_demand_certificates_and_nobody_elses(line: Line) -> None:
-    line.register("1.0.0")
-    name = objects.name_of("m", "1.0.0")
-    traffic = line.traffic() | {"mtls": "Strict"}
-    line.kubectl.apply(objects.edge_deployment(name, [LAB, GATEWAYS], traffic=traffic))
+    line.register({"1.0.0": onnx.identity})
+    line.deploy("1.0.0", pools=[LAB, GATEWAYS], traffic=line.traffic() | {"mtls": "Strict"})
     line.until(lambda each: condition(each, "TrafficRouted").get("reason") == "NoSidecar")
     ours, other = pod_of(line, "Replicas"), pod_of(line, "EveryNode")
     with sidecar.of(line.mesh, ours) as told:
