@@ -60,12 +60,18 @@ class Demo:
         def seen(observed: dict[str, Any]) -> None:
             status = observed.get("status", {})
             steps = ", ".join(f"{step['name']} {step['phase']}" for step in status.get("steps", []))
-            self.progress.say(f"{status.get('phase', 'Pending')}: {steps}")
+            told = status.get("trainerStatus", {}).get("progressPercentage")
+            self.progress.say(f"{status.get('phase', 'Pending')}: {steps}{'' if told is None else f', {told} %'}")
             check(status.get("phase") != "Failed", f"the training failed: {condition(observed, 'Failed')}")
 
         done = self.kubectl.wait_for(
             "trainingjob", name, lambda observed: is_true(observed, "Ready"), timeout=900, seen=seen
         )
+        told = done["status"].get("trainerStatus", {})
+        names = [metric["name"] for metric in told.get("metrics", [])]
+        check(told.get("progressPercentage") == 100, f"the training's pods told their progress as {told}")
+        check("validation_accuracy" in names, f"the training's pods told the metrics {names}")
+        self.progress.keep(f"its pods told how far they were, and {', '.join(names)}")
         metrics: dict[str, str] = {}
         for step in done["status"]["steps"]:
             metrics |= step.get("results", {}).get("metrics", {})
