@@ -24,25 +24,25 @@ from tests.unit.test_edge_canary import TRAFFIC, V1, V2, Line
 OLD, NEW = "5d9c000000", "7be1000000"
 HEADER = ("x-version", "v2")
 SPEC = Probe(url="http://ingress.istio-system/v2/health/ready", host="defect.example")
-PLAIN, CHOSEN = Ask(None, frozenset({OLD})), Ask(HEADER, frozenset({NEW}))
+PLAIN, CHOSEN = Ask(None, frozenset([OLD])), Ask(HEADER, frozenset([NEW]))
 
 
 @pytest.mark.parametrize(
     ("route", "header", "allowed"),
     [
-        (Route(OLD), None, [{OLD}]),
-        (Route(OLD), HEADER, [{OLD}, {OLD}]),
-        (Route(OLD, NEW, header=HEADER), HEADER, [{OLD}, {NEW}]),
-        (Route(OLD, NEW, weight=5, header=HEADER), HEADER, [{OLD, NEW}, {NEW}]),
-        (Route(OLD, NEW, weight=5), None, [{OLD, NEW}]),
-        (Route(OLD, NEW, weight=100), HEADER, [{NEW}, {NEW}]),
-        (Route(OLD, NEW, weight=0), HEADER, [{OLD}, {OLD}]),
+        (Route(OLD), None, [[OLD]]),
+        (Route(OLD), HEADER, [[OLD], [OLD]]),
+        (Route(OLD, NEW, header=HEADER), HEADER, [[OLD], [NEW]]),
+        (Route(OLD, NEW, weight=5, header=HEADER), HEADER, [[OLD, NEW], [NEW]]),
+        (Route(OLD, NEW, weight=5), None, [[OLD, NEW]]),
+        (Route(OLD, NEW, weight=100), HEADER, [[NEW], [NEW]]),
+        (Route(OLD, NEW, weight=0), HEADER, [[OLD], [OLD]]),
     ],
     ids=str,
 )
-def test_who_may_answer(route: Route, header: tuple[str, str] | None, allowed: list[set[str]]) -> None:
+def test_who_may_answer(route: Route, header: tuple[str, str] | None, allowed: list[list[str]]) -> None:
     asked = confirmation.question(SPEC, route, header, "mark")
-    assert [set(ask.allowed) for ask in asked.asks] == allowed
+    assert [sorted(ask.allowed) for ask in asked.asks] == [sorted(each) for each in allowed]
     assert [ask.header for ask in asked.asks] == [None, header][: len(allowed)]
     assert (asked.route, asked.url, asked.host) == ("mark", SPEC.url, "defect.example")
 
