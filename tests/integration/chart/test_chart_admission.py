@@ -2,11 +2,13 @@
 
 import copy
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from e2e.helm import Helm
 from e2e.kubectl import Kubectl, KubectlError
 from tests import contract
 from tests.integration.training.conftest import model_version
@@ -397,3 +399,71 @@ class TestWhatTheOperatorDeletes:
         expire = '--patch={"spec":{"ttlSecondsAfterFinished":1}}'
         chart_kubectl("patch", "trainingjob", name, "--type=merge", expire)
         operator("delete", "trainingjob", name)
+
+
+FLEETS = {"default": [{"plant.example/line": "a"}, {"plant.example/line": "b", "kubernetes.io/arch": "arm64"}]}
+
+
+class TestWhichNodesANamespaceMayUse:
+    @pytest.fixture
+    def fleets(self, chart_helm: Helm, chart_kubectl: Kubectl) -> Iterator[Kubectl]:
+        """The policy in force, as the chart renders it for these values."""
+        rendered = chart_helm.template("--set-json", f"admission.fleets={json.dumps(FLEETS)}")
+        objects = [each for each in rendered if each["metadata"]["name"] == "modelfleet-fleets"]
+        assert len(objects) == 2
+        chart_kubectl("create", "namespace", "unlisted")
+        chart_kubectl.apply(*objects)
+        for _ in range(240):
+            if "no nodes are assigned" in deploy(chart_kubectl.within("unlisted"), {"plant.example/line": "a"}):
+                break
+            time.sleep(0.25)
+        yield chart_kubectl
+        chart_kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "modelfleet-fleets")
+        chart_kubectl("delete", "namespace", "unlisted", "--wait=false")
+
+    def test_only_those_that_the_chart_assigns_to_it(self, fleets: Kubectl) -> None:
+        line_b = {"plant.example/line": "b", "kubernetes.io/arch": "arm64"}
+        assert deploy(fleets, {"plant.example/line": "a", "more": "x"}, line_b) == ""
+        for wrong in ({"plant.example/line": "c"}, {"plant.example/line": "b"}, {"kubernetes.io/os": "linux"}):
+            assert "assigned to this namespace" in deploy(fleets, {"plant.example/line": "a"}, wrong)
+        assert "no nodes are assigned to this namespace" in deploy(fleets.within("unlisted"), line_b)
+
+    def test_what_was_there_before_can_be_annotated_and_deleted(self, fleets: Kubectl) -> None:
+        policy = "validatingadmissionpolicybindings", "modelfleet-fleets"
+        binding = fleets.get(*policy)
+        assert binding is not None
+        fleets("delete", *policy)
+        for _ in range(240):
+            if not deploy(fleets, {"elsewhere": "x"}):
+                break
+            time.sleep(0.25)
+        obj = deployment({"elsewhere": "x"})
+        fleets.apply(obj)
+        fleets.apply({key: binding[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": policy[1]}})
+        for _ in range(240):
+            if deploy(fleets, {"elsewhere": "x"}):
+                break
+            time.sleep(0.25)
+        name = obj["metadata"]["name"]
+        fleets("annotate", "edgedeployment", name, "modelfleet.dev/pause=abc/1")
+        with pytest.raises(KubectlError, match="assigned to this namespace"):
+            fleets("patch", "edgedeployment", name, "--type=merge", '--patch={"spec":{"paused":true}}')
+        fleets("delete", "edgedeployment", name)
+
+
+def deployment(*selectors: dict[str, str]) -> dict[str, Any]:
+    pools = [{"name": f"p-{index}", "nodeSelector": selector} for index, selector in enumerate(selectors)]
+    metadata = {"name": "line-of-the-policy-test"}
+    spec = {"modelVersion": "defect-1-0-0", "pools": pools}
+    return {"apiVersion": "modelfleet.dev/v1alpha1", "kind": "EdgeDeployment", "metadata": metadata, "spec": spec}
+
+
+def deploy(kubectl: Kubectl, *selectors: dict[str, str]) -> str:
+    """Why an EdgeDeployment of pools with these selectors is refused, in a dry run under a name of its own."""
+    obj = deployment(*selectors)
+    obj["metadata"]["name"] = "line-of-a-dry-run"
+    try:
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(obj))
+    except KubectlError as error:
+        return str(error)
+    return ""

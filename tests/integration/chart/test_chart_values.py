@@ -37,7 +37,10 @@ EVERYTHING_ON: dict[str, Any] = {
             "publicKeys": [{"name": "release", "key": "-----BEGIN PUBLIC KEY-----\nabc", "namespaces": ["vision"]}],
         },
     },
-    "admission": {"nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []}},
+    "admission": {
+        "nodeLabels": {"exemptUsers": ["restore@plant.example"], "exemptGroups": []},
+        "fleets": {"vision": [{"plant.example/line": "a"}, {}]},
+    },
     "analysis": {"prometheusAddresses": ["http://prometheus.monitoring:9090", "https://metrics.plant.example/tenant"]},
     "traffic": {"probeAddresses": ["http://ingress.istio-system:8081"]},
     "networkPolicy": {"enabled": True},
