@@ -120,6 +120,14 @@ def test_metrics_are_bounded_and_those_that_count_come_first() -> None:
     assert len(json.dumps(wide)) < 2 * trainer_status.METRICS_LENGTH
 
 
+def test_what_the_gate_and_termination_name_is_kept() -> None:
+    world = World(job(step("train", trainer=TRAINER), gate=[GATE], termination=STOP))
+    world.settle()
+    world.tell("train", 1, metrics={f"b{index:03}": "1" for index in range(40)} | {"z": "2", "accuracy": "0.5"})
+    world.settle()
+    assert [metric["name"] for metric in world.status["trainerStatus"]["metrics"][:3]] == ["accuracy", "z", "b000"]
+
+
 def test_no_report_no_status() -> None:
     assert trainer_status.status(None, [running()], []) is None
     assert trainer_status.status(None, [running()], [said(attempt=2)]) is None
@@ -166,4 +174,5 @@ def test_a_gang_that_begins_again_keeps_the_last_word_until_it_speaks() -> None:
     assert (shown["attempt"], shown["progressPercentage"]) == (2, 55)
 
 
+STOP = {"metric": "z", "direction": "Minimize", "patience": 5}
 GATE = {"metric": "accuracy", "comparison": ">=", "value": "0.9"}

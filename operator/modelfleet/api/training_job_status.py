@@ -136,7 +136,7 @@ class TrainerStatus(Contract):
     estimated_remaining_seconds: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
     """How long it still takes: by the training's own word, else by its pace in this attempt."""
     metrics: Annotated[list[TrainerMetric], Field(max_length=32), Unique("name")] = Field(default_factory=list)
-    """The latest value of each metric; those that the gate names come first, of the others the first by name."""
+    """The latest value of each metric; those that gate and termination name first, then the others by name."""
     last_updated_time: common.Timestamp | None = None
     """When the operator was last told, by its own clock."""
     step: Annotated[str, Field(max_length=63)] | None = None

@@ -57,7 +57,8 @@ def show(outcome: Outcome, spec: Mapping[str, Any], before: Mapping[str, Any], r
     """The outcome with ``status.trainerStatus``: ``before`` is the last status, ``reports`` hold one a step at most."""
     if outcome.status is None:
         return outcome
-    named = [str(rule["metric"]) for rule in spec.get("gate") or ()]
+    rules = [*(spec.get("gate") or ()), spec.get("termination") or {}]
+    named = [str(rule["metric"]) for rule in rules if rule.get("metric")]
     wanted = status(before.get("trainerStatus"), outcome.status.get("steps") or (), reports, named)
     changed = wanted != before.get("trainerStatus") or _watches(outcome.status) != _watches(before)
     return replace(
