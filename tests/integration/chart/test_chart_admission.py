@@ -419,7 +419,7 @@ class TestWhichNodesANamespaceMayUse:
             time.sleep(0.25)
         yield chart_kubectl
         chart_kubectl("delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "modelfleet-fleets")
-        chart_kubectl("delete", "namespace", "unlisted", "--wait=false")
+        chart_kubectl("delete", "namespace", "unlisted", "--timeout=180s")
 
     def test_only_those_that_the_chart_assigns_to_it(self, fleets: Kubectl) -> None:
         line_b = {"plant.example/line": "b", "kubernetes.io/arch": "arm64"}
