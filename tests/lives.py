@@ -16,7 +16,7 @@ from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.kinds import ROUTING_KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.probe import Question, Reply
+from modelfleet.plan.traffic.probe import Question, Reply
 from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.context import Context, Reconcile
 from modelfleet.reconcile.execute import Executor

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from e2e.bench import fleet
 from modelfleet.api import names
-from modelfleet.plan import edge_deployment, naming
-from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan import naming
+from modelfleet.plan.edge import edge_deployment
+from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Outcome
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from modelfleet.api.model_version import Channel
-from modelfleet.plan import traffic
 from modelfleet.plan.channel import DEFAULT_RULES, ChannelRule
 from modelfleet.plan.installation import ImagePullPolicy, Installation, NodePool, SignaturePolicy, TrustedKey
+from modelfleet.plan.traffic import traffic
 
 PATH_ENV: Final = "MODELFLEET_CONFIG"
 ADDRESS_ENV: Final = "MODELFLEET_POD_IP"

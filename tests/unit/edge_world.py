@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
-from modelfleet.plan import conditions, edge_deployment, naming
-from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan import conditions, naming
+from modelfleet.plan.edge import edge_deployment
+from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome
 

@@ -10,22 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
-from modelfleet.plan import (
-    aliases,
-    conditions,
-    gate,
-    job_state,
-    model_version,
-    node_class,
-    steps,
-    trainer_status,
-    training_job,
-    verification,
-)
-from modelfleet.plan import attempts as verifying
+from modelfleet.plan import conditions, job_state, node_class
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.training import gate, steps, trainer_status, training_job
+from modelfleet.plan.version import aliases, model_version, verification
+from modelfleet.plan.version import attempts as verifying
 
 Object = dict[str, Any]
 

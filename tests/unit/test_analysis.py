@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from modelfleet.api.canary import Analysis, AnalysisMetric
-from modelfleet.plan import analysis, conditions
-from modelfleet.plan.analysis import Measurement, Run, Standing
+from modelfleet.plan import conditions
 from modelfleet.plan.installation import Installation
+from modelfleet.plan.traffic import analysis
+from modelfleet.plan.traffic.analysis import Measurement, Run, Standing
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RUN = Run("7be1c0ffee", 1, NOW)

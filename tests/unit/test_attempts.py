@@ -9,9 +9,9 @@ import pytest
 from modelfleet.api import names
 from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.api.model_version_status import ModelVersionStatus
-from modelfleet.plan import attempts, verification
 from modelfleet.plan.installation import TrustedKey
 from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.version import attempts, verification
 from tests.unit.job_world import INSTALLATION, World, artifact, verified, version
 
 HASH_MISMATCH = {"name": "fp32", "verified": False, "reason": "HashMismatch", "message": "its sha256 is ab12"}

@@ -3,7 +3,7 @@
 import pytest
 
 from e2e.bench import plans
-from modelfleet.plan import moves
+from modelfleet.plan.edge import moves
 
 
 def test_the_number_of_plans_does_not_grow_with_the_fleet() -> None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet.api.canary import Canary, CanaryStatus
-from modelfleet.plan import canary, canary_state, conditions
-from modelfleet.plan.analysis import Measurement
-from modelfleet.plan.canary_state import Backends, Decision, ReplicasPool, Situation, Split
-from modelfleet.plan.commands import Orders
+from modelfleet.plan import conditions
+from modelfleet.plan.edge.commands import Orders
+from modelfleet.plan.traffic import canary, canary_state
+from modelfleet.plan.traffic.analysis import Measurement
+from modelfleet.plan.traffic.canary_state import Backends, Decision, ReplicasPool, Situation, Split
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OLD, NEW, THIRD = "5d9c000000", "7be1000000", "aaaa000000"

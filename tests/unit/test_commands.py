@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelfleet.plan import commands
-from modelfleet.plan.commands import Orders
+from modelfleet.plan.edge import commands
+from modelfleet.plan.edge.commands import Orders
 
 OLD, NEW = "aaaaaaaaaa", "bbbbbbbbbb"
 SCOPES = ("pilot", "all", "0")

@@ -11,12 +11,12 @@ from aiohttp import web
 
 from modelfleet.api.traffic import Probe
 from modelfleet.cluster.data_plane import DataPlane
-from modelfleet.plan import confirmation, probe
-from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Outcome
-from modelfleet.plan.probe import Ask, Probed, Question, Reply
-from modelfleet.plan.route import Route
+from modelfleet.plan.traffic import confirmation, probe
+from modelfleet.plan.traffic.probe import Ask, Probed, Question, Reply
+from modelfleet.plan.traffic.route import Route
 from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.key import Key
 from tests.unit.test_edge_canary import TRAFFIC, V1, V2, Line

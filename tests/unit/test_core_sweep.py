@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from modelfleet.plan import naming, sweep
+from modelfleet.plan import naming
+from modelfleet.plan.edge import sweep
 
 KEY = naming.node_label_key("uid-1")
 OURS = naming.node_label_value("here", "w1")

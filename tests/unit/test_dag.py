@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet.api.training_job import Step
-from modelfleet.plan import dag
+from modelfleet.plan.training import dag
 from tests.unit.job_world import step
 
 

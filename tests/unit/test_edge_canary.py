@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment_status import EdgeDeploymentStatus
-from modelfleet.plan import canary_state
-from modelfleet.plan.analysis import Measurement
-from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan.edge.edge_deployment import Observed
+from modelfleet.plan.traffic import canary_state
+from modelfleet.plan.traffic.analysis import Measurement
 from tests.unit.edge_world import World, model_version, node, pod_status, pool
 
 V1, V2, V3 = "defect-1-0-0", "defect-2-0-0", "defect-3-0-0"

@@ -3,8 +3,8 @@
 import pytest
 
 from modelfleet.api.training_job import Comparison, Direction, GateRule
-from modelfleet.plan import gate
-from modelfleet.plan.gate import Baseline
+from modelfleet.plan.training import gate
+from modelfleet.plan.training.gate import Baseline
 
 
 @pytest.mark.parametrize(

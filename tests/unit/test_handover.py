@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelfleet.plan import assignment, naming, sweep
-from modelfleet.plan.assignment import Assignment, Failed
+from modelfleet.plan import naming
+from modelfleet.plan.edge import assignment, sweep
+from modelfleet.plan.edge.assignment import Assignment, Failed
 from tests.unit.edge_world import GPU, Object, World, healthy, model_version, node, pod_status, pool, refusing
 
 V1, V2, V3 = "defect-1-0-0", "defect-2-0-0", "defect-3-0-0"

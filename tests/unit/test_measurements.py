@@ -9,7 +9,7 @@ import pytest
 
 from modelfleet.cluster.prometheus import PrometheusError
 from modelfleet.plan import conditions
-from modelfleet.plan.analysis import Question, Run
+from modelfleet.plan.traffic.analysis import Question, Run
 from modelfleet.reconcile import measurements
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements

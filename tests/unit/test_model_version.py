@@ -9,8 +9,9 @@ import pytest
 from modelfleet.api import wire
 from modelfleet.api.model_version import ModelVersionSpec
 from modelfleet.api.model_version_status import ModelVersionStatus
-from modelfleet.plan import aliases, conditions, job_state, stage, verification
+from modelfleet.plan import conditions, job_state
 from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.version import aliases, stage, verification
 from modelfleet.runtime import report
 from tests.unit.job_world import INSTALLATION, START, World, artifact, verified, version
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from modelfleet.plan import node_class, precision
+from modelfleet.plan import node_class
+from modelfleet.plan.edge import precision
+from modelfleet.plan.edge.revision import ReleaseArtifact
 from modelfleet.plan.node_class import NodeClass
-from modelfleet.plan.revision import ReleaseArtifact
 from tests.unit.edge_world import GPU, node
 
 GIB = 1 << 30

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from modelfleet.plan import provider
-from modelfleet.plan.provider import KUBE_EDGE, KUBERNETES, OPEN_YURT, Platform
+from modelfleet.plan.edge import provider
+from modelfleet.plan.edge.provider import KUBE_EDGE, KUBERNETES, OPEN_YURT, Platform
 from tests.unit.edge_world import Object, World, node, pool
 
 KUBE_EDGE_NODE = {"node-role.kubernetes.io/edge": ""}

@@ -9,9 +9,9 @@ import pytest
 from modelfleet.api import progress
 from modelfleet.cluster.tokens import PodIdentity, claimed
 from modelfleet.handlers.rate import Rate
-from modelfleet.plan import reporter
 from modelfleet.plan.installation import Installation, ProgressServer
-from modelfleet.plan.reporter import NotTaken, Reporter
+from modelfleet.plan.training import reporter
+from modelfleet.plan.training.reporter import NotTaken, Reporter
 from tests.unit.job_world import INSTALLATION, Object, World, job, step
 from tests.unit.test_trainer_status import TRAINER
 

@@ -9,7 +9,7 @@ import pytest
 
 from modelfleet.cluster import difference as difference_
 from modelfleet.cluster.view import View
-from modelfleet.plan.trainer_status import SETTLE_SECONDS, Report
+from modelfleet.plan.training.trainer_status import SETTLE_SECONDS, Report
 from modelfleet.reconcile.execute import Executor
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.reports import Reports

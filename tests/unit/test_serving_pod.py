@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from modelfleet.plan import serving_pod
-from modelfleet.plan.serving_pod import Trouble
+from modelfleet.plan.edge import serving_pod
+from modelfleet.plan.edge.serving_pod import Trouble
 
 MISMATCH = '{"file":"int8","reason":"HashMismatch","message":"other bytes"}'
 AWAY = '{"file":"int8","reason":"Unreachable","message":"no route to the store"}'

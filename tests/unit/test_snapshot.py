@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import snapshot
+from modelfleet.plan.version import snapshot
 from tests import contract
 
 Edit = Callable[[dict[str, Any]], None]

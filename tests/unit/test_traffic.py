@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import conditions, gateway_api, istio, traffic
+from modelfleet.plan import conditions
 from modelfleet.plan.outcome import RawObject
-from modelfleet.plan.route import Route
+from modelfleet.plan.traffic import gateway_api, istio, traffic
+from modelfleet.plan.traffic.route import Route
 from tests.unit.edge_world import Object, World, healthy, model_version, node, pod_status, pool
 
 OWNER: RawObject = {

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from modelfleet.api.training_job_status import TrainerStatus, TrainingJobStatus
-from modelfleet.plan import conditions, trainer_status
-from modelfleet.plan.trainer_status import Report
+from modelfleet.plan import conditions
+from modelfleet.plan.training import trainer_status
+from modelfleet.plan.training.trainer_status import Report
 from tests.unit.job_world import START, Object, World, artifact, job, report, step
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2}

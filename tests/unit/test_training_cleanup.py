@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from modelfleet.api.training_job_status import TrainingJobStatus
-from modelfleet.plan import cleanup
+from modelfleet.plan.training import cleanup
 from tests.unit.job_world import START, World, artifact, job, report, step
 
 GANG = {"trainer": {"image": "i", "numNodes": 2}, "backoffLimit": 0}

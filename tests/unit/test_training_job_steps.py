@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from modelfleet.api.training_job import TrainingJobSpec
-from modelfleet.plan import dag, placement, pods, registration, rendezvous, step_job
+from modelfleet.plan import pods
 from modelfleet.plan.installation import NodePool
 from modelfleet.plan.job_state import Trouble
+from modelfleet.plan.training import dag, placement, registration, rendezvous, step_job
 from tests.unit.job_world import COMMIT, DIGEST, INSTALLATION, World, job, step
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2, "numProcPerNode": 4}

@@ -3,7 +3,7 @@
 import pytest
 
 from modelfleet.api.training_job_status import TrainingJobStatus
-from modelfleet.plan import queueing
+from modelfleet.plan.training import queueing
 from tests.unit.job_world import Object, World, artifact, job, report, step
 
 LABELS = {"kueue.x-k8s.io/queue-name": "gpu", "kueue.x-k8s.io/priority-class": "low", "team": "vision"}

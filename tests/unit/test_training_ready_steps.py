@@ -6,7 +6,7 @@ import pytest
 
 from modelfleet.api import wire
 from modelfleet.api.training_job import Step
-from modelfleet.plan import dag
+from modelfleet.plan.training import dag
 from tests.unit.job_world import DIGEST, Object, World, artifact, job, report, step
 
 SERVER = {"image": "registry.example/server:1", "numNodes": 2}

@@ -9,8 +9,9 @@ import pytest
 from modelfleet.api import wire
 from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.api.training_termination import ResourcePressure, Termination
-from modelfleet.plan import conditions, early_stop, pressure, termination
-from modelfleet.plan.trainer_status import Report
+from modelfleet.plan import conditions
+from modelfleet.plan.training import early_stop, pressure, termination
+from modelfleet.plan.training.trainer_status import Report
 from tests.unit.job_world import START, Object, World, artifact, job, report, step
 
 CHECKPOINT = {"volumeClaimName": "ckpt"}

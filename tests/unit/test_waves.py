@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet.api.edge_deployment import FailureThreshold, Strategy, Wave
-from modelfleet.plan import thresholds, waves
-from modelfleet.plan.thresholds import Failures
-from modelfleet.plan.waves import Place, Progress, Standing, State
+from modelfleet.plan.edge import thresholds, waves
+from modelfleet.plan.edge.thresholds import Failures
+from modelfleet.plan.edge.waves import Place, Progress, Standing, State
 
 PLAN = [Wave(name="pilot", nodes=1), Wave(name="half", nodes="50%"), Wave(name="all")]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import MaintenanceWindow
-from modelfleet.plan import conditions, pacing, windows
+from modelfleet.plan import conditions
+from modelfleet.plan.edge import pacing, windows
 from tests.unit.edge_world import START, World, node
 from tests.unit.test_edge_deployment import V1, V2
 from tests.unit.test_handover import assigned

@@ -8,9 +8,10 @@ import pytest
 
 from modelfleet.api import wire
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
-from modelfleet.plan import naming, revision, workload
+from modelfleet.plan import naming
+from modelfleet.plan.edge import revision, workload
+from modelfleet.plan.edge.revision import Release, ReleaseArtifact
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.revision import Release, ReleaseArtifact
 from tests.unit.edge_world import GPU
 
 INSTALLATION = Installation("modelfleet/fleet", "fleet", "modelfleet/runtime:1")

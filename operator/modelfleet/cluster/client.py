@@ -14,8 +14,8 @@ from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIS
 from modelfleet.cluster.errors import ApiError, NotLeaderError
 from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS
 from modelfleet.cluster.view import RawObjects, View
-from modelfleet.plan import queueing
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
+from modelfleet.plan.training import queueing
 
 CHUNK: Final = 500
 """Objects asked for at once in a list: bounds the memory of one answer."""

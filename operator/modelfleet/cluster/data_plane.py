@@ -1,4 +1,4 @@
-"""Requests to the data plane, as clients make them: who answers. What that means is ``plan/probe.py``'s.
+"""Requests to the data plane, as clients make them: who answers. What that means is ``plan/traffic/probe.py``'s.
 
 The address was written by a user and allowed by the administrator: nothing but that address is asked. Redirects are not
 followed, proxies of the environment are not used, no credentials are sent, and of an answer one header is read.
@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from modelfleet.plan.probe import TRIES, Ask, Question, Reply
+from modelfleet.plan.traffic.probe import TRIES, Ask, Question, Reply
 
 TIMEOUT_SECONDS: Final = 5.0
 REVISION_HEADER: Final = "x-model-revision"

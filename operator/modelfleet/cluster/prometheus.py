@@ -1,4 +1,6 @@
-"""Instant queries to a Prometheus server: one number, no number, or an error. What it means is ``plan/analysis.py``'s.
+"""Instant queries to a Prometheus server: one number, no number, or an error.
+
+What it means is ``plan/traffic/analysis.py``'s.
 
 The address was written by a user and allowed by the administrator: nothing but that address is asked. Redirects are
 not followed, proxies of the environment are not used, and an answer is read up to a bound.

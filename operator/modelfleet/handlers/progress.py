@@ -22,9 +22,10 @@ from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.tokens import Tokens, claimed
 from modelfleet.cluster.view import View
 from modelfleet.handlers.rate import Rate
-from modelfleet.plan import job_state, reporter, termination
+from modelfleet.plan import job_state
 from modelfleet.plan.outcome import RawObject
-from modelfleet.plan.trainer_status import Report
+from modelfleet.plan.training import reporter, termination
+from modelfleet.plan.training.trainer_status import Report
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.reports import Reports
 

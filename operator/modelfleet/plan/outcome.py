@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelfleet.plan.probe import Question
+from modelfleet.plan.traffic.probe import Question
 
 RawObject = dict[str, Any]
 """A Kubernetes object as its JSON reads. Treated as read-only wherever it was not just built."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from modelfleet.plan import confirmation
-from modelfleet.plan.probe import AGAIN, Probed, Question, Reply
+from modelfleet.plan.traffic import confirmation
+from modelfleet.plan.traffic.probe import AGAIN, Probed, Question, Reply
 from modelfleet.reconcile.key import Key
 
 AT_ONCE: Final = 8

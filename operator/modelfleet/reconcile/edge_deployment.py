@@ -12,11 +12,13 @@ from typing import Final
 
 from modelfleet.api import names
 from modelfleet.api.canary import Analysis
-from modelfleet.plan import analysis, canary_state, conditions, edge_deployment, naming, serving_pod, traffic
-from modelfleet.plan.analysis import Measurement
-from modelfleet.plan.edge_deployment import Observed
+from modelfleet.plan import conditions, naming
+from modelfleet.plan.edge import edge_deployment, serving_pod
+from modelfleet.plan.edge.edge_deployment import Observed
+from modelfleet.plan.edge.serving_pod import Trouble
 from modelfleet.plan.outcome import Outcome, RawObject
-from modelfleet.plan.serving_pod import Trouble
+from modelfleet.plan.traffic import analysis, canary_state, traffic
+from modelfleet.plan.traffic.analysis import Measurement
 from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.key import Key
 

@@ -6,9 +6,10 @@ lost), or where the reason for a standstill is in Events, which are not watched.
 
 from collections.abc import Iterable
 
-from modelfleet.plan import job_state, queueing
+from modelfleet.plan import job_state
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.training import queueing
 from modelfleet.reconcile.context import Context
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from modelfleet.cluster.prometheus import PrometheusError
 from modelfleet.plan import conditions
-from modelfleet.plan.analysis import Measurement, Question, Run
+from modelfleet.plan.traffic.analysis import Measurement, Question, Run
 from modelfleet.reconcile.key import Key
 
 AT_ONCE: Final = 8

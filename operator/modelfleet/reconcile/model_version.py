@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from modelfleet.api import names
 from modelfleet.api.model_version import ModelVersionSpec
-from modelfleet.plan import aliases, attempts, job_state, model_version, verification
+from modelfleet.plan import job_state
 from modelfleet.plan.outcome import Outcome, RawObject
+from modelfleet.plan.version import aliases, attempts, model_version, verification
 from modelfleet.reconcile import jobs
 from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.key import Key

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from modelfleet.plan.trainer_status import SETTLE_SECONDS, Report, merged
+from modelfleet.plan.training.trainer_status import SETTLE_SECONDS, Report, merged
 from modelfleet.reconcile.key import Key
 
 Later = Callable[[float, Callable[[], None]], object]

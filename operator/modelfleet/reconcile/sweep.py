@@ -1,7 +1,7 @@
 """Taking ownerless labels off nodes: only the leader does it, slowly, and only after two fresh looks agree.
 
-What counts as ownerless is ``plan/sweep.py``'s. The view is not asked: a label taken off by mistake stops a model on a
-gateway, so only fresh lists of the whole cluster count.
+What counts as ownerless is ``plan/edge/sweep.py``'s. The view is not asked: a label taken off by mistake stops a
+model on a gateway, so only fresh lists of the whole cluster count.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Final
 
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.errors import ClusterError
-from modelfleet.plan import sweep
+from modelfleet.plan.edge import sweep
 from modelfleet.plan.outcome import NodeLabels
 
 PAUSE_SECONDS: Final = 0.1

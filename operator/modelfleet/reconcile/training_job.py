@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from modelfleet.api import names
-from modelfleet.plan import gate, job_state, placement, progress, queueing, source, steps, training_job
+from modelfleet.plan import job_state
 from modelfleet.plan.outcome import Outcome, RawObject
-from modelfleet.plan.training_status import FINISHED
+from modelfleet.plan.training import gate, placement, progress, queueing, source, steps, training_job
+from modelfleet.plan.training.training_status import FINISHED
 from modelfleet.reconcile import jobs
 from modelfleet.reconcile.context import Context
 from modelfleet.reconcile.key import Key

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from e2e.kubectl import Kubectl
-from modelfleet.plan import edge_deployment, model_version
+from modelfleet.plan.edge import edge_deployment
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
+from modelfleet.plan.version import model_version
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INSTALLATION = Installation("test/modelfleet", "modelfleet-system", "modelfleet/runtime:1")

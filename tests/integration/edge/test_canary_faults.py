@@ -17,8 +17,8 @@ import pytest
 from e2e.cluster import crds
 from e2e.cluster.cluster import Cluster
 from modelfleet.cluster.connection import Connection
-from modelfleet.plan import canary, routed_pods, traffic
 from modelfleet.plan.installation import Installation
+from modelfleet.plan.traffic import canary, routed_pods, traffic
 from modelfleet.reconcile import edge_deployment
 from modelfleet.reconcile.key import Key
 from tests.integration.edge.conftest import Line

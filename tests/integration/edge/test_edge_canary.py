@@ -18,7 +18,7 @@ import pytest
 
 from e2e.cluster import crds
 from e2e.cluster.cluster import Cluster
-from modelfleet.plan import canary, confirmation
+from modelfleet.plan.traffic import canary, confirmation
 from modelfleet.settings import AnalysisSetting, TrafficSetting
 from tests.integration.edge.conftest import Line
 from tests.objects import RawObject

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.cluster import gateways
-from modelfleet.plan import edge_deployment
+from modelfleet.plan.edge import edge_deployment
 from tests import objects
 from tests.integration.edge.conftest import Line, artifact
 from tests.objects import RawObject

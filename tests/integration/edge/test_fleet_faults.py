@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.cluster import gateways
-from modelfleet.plan import assignment, naming
-from modelfleet.plan.assignment import Assignment
+from modelfleet.plan import naming
+from modelfleet.plan.edge import assignment
+from modelfleet.plan.edge.assignment import Assignment
 from tests.integration.edge.conftest import Line
 from tests.objects import RawObject
 

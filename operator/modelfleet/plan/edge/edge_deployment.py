@@ -1,0 +1,376 @@
+"""The plan of an EdgeDeployment: from what is observed to the writes that bring the fleet one step further.
+
+The decisions are made elsewhere: what the fleet shall be on in ``aim.py``, what became of each node in ``fleet.py``,
+who is next in ``waves.py``, how it is moved in ``handover.py``, what the objects look like in ``workload.py``, what is
+said about it in ``edge_status.py``. Here they are put together.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from modelfleet.api import names
+from modelfleet.api.edge_deployment import EdgeDeploymentSpec
+from modelfleet.plan import conditions
+from modelfleet.plan.conditions import Condition
+from modelfleet.plan.edge import aim as aims
+from modelfleet.plan.edge import (
+    edge_findings,
+    edge_notes,
+    edge_problems,
+    edge_status,
+    handover,
+    moves,
+    pool_services,
+    replicas,
+    revision,
+    workload,
+)
+from modelfleet.plan.edge.aim import Aim, Problem
+from modelfleet.plan.edge.fleet import Chooser, Clock, Member, Observation
+from modelfleet.plan.edge.revision import Release
+from modelfleet.plan.edge.serving_pod import Trouble
+from modelfleet.plan.edge.waves import State
+from modelfleet.plan.edge.workload import Workload
+from modelfleet.plan.installation import Installation
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.traffic import edge_canary, routed_pods, traffic
+from modelfleet.plan.traffic.analysis import Measurement
+from modelfleet.plan.traffic.canary_state import Decision
+from modelfleet.plan.traffic.probe import Probed
+from modelfleet.plan.traffic.route import Route
+from modelfleet.plan.traffic.traffic import Routing
+
+SETTLE_STATUS_SECONDS: Final = 5.0
+"""How long counts may wait: a wave of a thousand gateways does not write a thousand statuses."""
+
+SILENT_LOOK_SECONDS: Final = 15.0
+"""When to look again at what was moved and has no pod, or one that says nothing: why (a quota that is used up, a
+Secret that is missing) is told by Events only, which wake nobody."""
+
+TAKEN_LOOK_SECONDS: Final = 30.0
+"""When to look again whether a name is free: other people's Services wake nobody here."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that the plan is made from."""
+
+    deployment: RawObject
+    model_version: RawObject | None = None
+    """The one that the spec names."""
+    revisions: Sequence[RawObject] = ()
+    daemon_sets: Sequence[RawObject] = ()
+    deployments: Sequence[RawObject] = ()
+    services: Sequence[RawObject] = ()
+    routes: Mapping[str, Sequence[RawObject]] = field(default_factory=dict)
+    """What routes requests, by kind, other people's objects included; only kinds that the API server serves."""
+    pods: Sequence[RawObject] = ()
+    """Children, by label; those of another owner are passed over."""
+    nodes: Sequence[RawObject] = ()
+    """At least those that match a pool, and those that carry a label of this deployment; others change nothing."""
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """By name of a workload: why the API server lets it make no pods."""
+    taken: Collection[str] = ()
+    """Names of Services that this deployment would have, and that are somebody else's."""
+    hints: Mapping[str, Trouble] = field(default_factory=dict)
+    """By name of a pod whose status tells nothing: what its Events tell."""
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    """By metric of the canary's analysis: what came in."""
+    probed: Probed | None = None
+    """What the data plane answered last."""
+
+
+def plan(observed: Observed, installation: Installation, now: datetime) -> Outcome:
+    """The next step of this EdgeDeployment."""
+    owner = observed.deployment
+    spec = EdgeDeploymentSpec.model_validate(owner["spec"])
+    before = owner.get("status") or {}
+    born = owner["metadata"].get("creationTimestamp", "")
+    # A pod of a predecessor by the same name looks just like one of ours, but for its age.
+    pods = [pod for pod in observed.pods if pod["metadata"].get("creationTimestamp", born) >= born]
+    observation = Observation(owner, spec, installation.name, observed.nodes, pods, observed.hints)
+    kept = revision.kept(observed.revisions, owner["metadata"]["uid"])
+    live = _by_workload(observed.deployments, owner)
+    catalogue = Catalogue(spec, kept)
+    votes = Counter() if before.get("stable") else _votes(observation, live, catalogue)
+    said = owner["metadata"].get("annotations") or {}
+    aim = aims.decide(spec, before, said, observed.model_version, kept, votes, installation)
+    catalogue.prefer(aim.target, aim.stable, aim.candidate)
+    running = _by_workload(observed.daemon_sets, owner)
+    observation.disregard(lambda hash_: catalogue.find(hash_) is None and hash_ not in running)
+    clock = Clock(
+        now,
+        timedelta(seconds=spec.strategy.progress_deadline_seconds),
+        timedelta(seconds=spec.strategy.offline_after_seconds),
+    )
+    attempt = aim.orders.attempt
+    members = observation.judge(aim.target, aim.stable, live, clock, attempt)
+    moving = moves.plan(spec, before, aim, members, catalogue.find, now)
+    routed = routed_pods.find(owner, spec, pods)
+
+    def routing_of(route: Route | None) -> Routing:
+        return traffic.decide(
+            owner, spec, route, routed, observed.services, observed.routes, installation, now, observed.probed
+        )
+
+    canary, route = edge_canary.decide(
+        owner,
+        spec,
+        aim,
+        live,
+        observed.measured,
+        now,
+        first_wave_passed=moving.progress.first_passed,
+        in_force=lambda route: routing_of(route).in_force,
+    )
+    routing = routing_of(route)
+    if canary is not None and canary.holds_waves:
+        moving = moves.plan(spec, before, aim, members, catalogue.find, now, held=True)
+    prefetch = spec.strategy.recreate_order == "PrefetchFirst"
+    terms = handover.Terms(
+        observation.keys,
+        installation.name,
+        attempt,
+        prefetch,
+        held=aim.in_doubt or moving.closed,
+        find=catalogue.find,
+        undone=_undone(spec, aim),
+    )
+    labels, needed, told = _labels(observation, members, moving.to, terms)
+    daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
+    scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing, canary)
+    local = pool_services.services(owner, spec.serving.ports, observation.pools)
+    gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
+    routes, taken = _untaken([*local, *routing.apply], observed.taken)
+    found = edge_findings.Findings(
+        owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken, canary
+    )
+    noting = any(each.values.get(observation.keys.failed) for each in labels)
+    # A retry that comes in together with the failure is latched first: it would be obeyed in the aborted state as well.
+    if found.gives_up and not noting and not aim.orders.fresh:
+        # What failed where is noted on the nodes before: so it is known even if the status is lost.
+        cause = edge_problems.failure(found)
+        notes = edge_notes.failures(before, edge_status.samples(members))
+        notes.append(Note("Warning", "RolloutAborted", f"revision {aim.orders.revision}: {cause.message}"))
+        return _latched(plan(_as_aborted(observed, cause, aim, now), installation, now), notes)
+    stated = edge_status.state(found, now)
+    if aim.orders.fresh:
+        return _latched(Outcome(status=stated.status, notes=stated.notes), [])
+    create = []
+    if aim.target and aim.target.revision not in kept and not aim.refused:
+        create.append(revision.stored(aim.target, owner, 1 + max((number for number, _ in kept.values()), default=0)))
+    return Outcome(
+        create=create,
+        apply=[*daemon_sets, *scaled, *routes],
+        label_nodes=labels,
+        delete=[
+            *routing.delete,
+            *idle,
+            *unneeded,
+            *map(reference, gone),
+            *_old_revisions(observed, spec, aim, kept, {*needed, *live}, catalogue),
+        ],
+        status=stated.status,
+        settle_status_seconds=SETTLE_STATUS_SECONDS,
+        notes=[*told, *stated.notes],
+        probe=routing.probe,
+        requeue_after=_look_again(
+            members, moving, routing, canary, now, more=len(labels) >= moves.at_once(len(members)), taken=bool(taken)
+        ),
+    )
+
+
+def _latched(outcome: Outcome, notes: Sequence[Note]) -> Outcome:
+    """Only what is to be remembered, an abort say: it is written before anything is done about it.
+
+    A crash after the first node went back would otherwise leave a fleet that knows nothing of the failure.
+    """
+    return Outcome(status=outcome.status, notes=[*outcome.notes, *notes], requeue_after=0.0)
+
+
+def _as_aborted(observed: Observed, cause: Problem, aim: Aim, now: datetime) -> Observed:
+    """What is observed once the revision under way is known to be aborted for this cause."""
+    owner = observed.deployment
+    before = owner.get("status") or {}
+    others = [each for each in before.get("conditions") or () if each.get("type") != "Progressing"]
+    stated = Condition("Progressing", "False", cause.reason, cause.message)
+    said = conditions.merge(before.get("conditions") or (), [stated], owner["metadata"].get("generation", 0), now)
+    status = {**before, "abortedRevision": aim.orders.revision, "conditions": [*others, *said]}
+    return replace(observed, deployment={**owner, "status": status})
+
+
+class Catalogue:
+    """Finds what a workload's hash stands for, among the releases that are kept; the likely ones are tried first."""
+
+    def __init__(self, spec: EdgeDeploymentSpec, kept: aims.Kept) -> None:
+        self._pools = spec.pools
+        self._untried = [release for _, release in sorted(kept.values(), key=lambda each: each[0])]
+        self._found: dict[str, Workload] = {}
+
+    def prefer(self, *releases: Release | None) -> None:
+        """Take in these releases, kept or not."""
+        for release in releases:
+            if release is not None:
+                self._untried = [each for each in self._untried if each.revision != release.revision]
+                self._add(release)
+
+    def find(self, hash_: str) -> Workload | None:
+        """The workload of this hash; ``None`` where no release that is kept, in no pool of the spec, has it."""
+        while hash_ not in self._found and self._untried:
+            self._add(self._untried.pop())
+        return self._found.get(hash_)
+
+    def _add(self, release: Release) -> None:
+        for pool in self._pools:
+            for item in Chooser(release, pool).workloads():
+                self._found.setdefault(item.hash, item)
+
+
+def _is_replica(name: str) -> bool:
+    return "/" in name
+
+
+def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
+    """Hashes of the workloads of the revision that was under way when the fleet was called back to stable."""
+    going_back = aim.settled and aim.target is not None and aim.candidate is not None
+    if not going_back or aim.candidate == aim.target:
+        return set()
+    return {item.hash for pool in spec.pools for item in Chooser(aim.candidate, pool).workloads()}
+
+
+def _labels(
+    observation: Observation, members: Sequence[Member], moved: Mapping[str, Workload], terms: handover.Terms
+) -> tuple[list[NodeLabels], set[str], list[Note]]:
+    """What is written on nodes now; the hashes of all that they name before or after that; what is worth telling."""
+    gateways = {name: item for name, item in moved.items() if not _is_replica(name)}
+    begun = handover.begin(gateways, {member.name: member for member in members if member.name in gateways}, terms)
+    strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
+    limit = moves.at_once(len(members))
+    gone_on = handover.go_on(members, gateways, terms, limit)
+    labels = [*strays[:limit], *gone_on.labels, *begun.labels]
+    needed = {*observation.named(), *begun.workloads, *gone_on.workloads}
+    return labels, needed, [*(begun.notes | gone_on.notes).values()]
+
+
+def _daemon_sets(
+    owner: RawObject,
+    running: Mapping[str, RawObject],
+    observation: Observation,
+    needed: Collection[str],
+    catalogue: Catalogue,
+    installation: str,
+) -> tuple[list[RawObject], list[ObjectRef]]:
+    """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
+    fleets = {fleet.pool.name: fleet for fleet in observation.pools}
+    items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
+    applied = [
+        workload.daemon_set(
+            item,
+            owner,
+            installation,
+            fleets[item.pool].tolerations,
+            _made_for(running.get(item.hash)),
+            fleets[item.pool].platform,
+        )
+        for item in items
+    ]
+    return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
+
+
+def _made_for(daemon_set: RawObject | None) -> str:
+    """The revision whose name the pods of a DaemonSet carry; empty where there is none yet."""
+    labels = daemon_set["metadata"].get("labels") or {} if daemon_set else {}
+    return str(labels.get(names.REVISION_LABEL, ""))
+
+
+def _untaken(objects: list[RawObject], taken: Collection[str]) -> tuple[list[RawObject], list[str]]:
+    """Without the Services whose names are somebody else's; and those names."""
+    others = {
+        each["metadata"]["name"] for each in objects if each["kind"] == "Service" and each["metadata"]["name"] in taken
+    }
+    free = [each for each in objects if each["kind"] != "Service" or each["metadata"]["name"] not in others]
+    return free, sorted(others)
+
+
+def _old_revisions(
+    observed: Observed,
+    spec: EdgeDeploymentSpec,
+    aim: Aim,
+    kept: aims.Kept,
+    hashes: Collection[str],
+    catalogue: Catalogue,
+) -> list[ObjectRef]:
+    """The old revisions beyond the limit, oldest first; one that something still runs is not old."""
+    if len(kept) <= spec.revision_history_limit:
+        return []
+    used = {release.revision for release in (aim.target, aim.stable, aim.candidate) if release}
+    used |= {item.release.revision for item in map(catalogue.find, hashes) if item}
+    unused = [each for each, _ in sorted(kept.items(), key=lambda each: each[1][0]) if each not in used]
+    old = unused[: max(0, len(unused) - spec.revision_history_limit)]
+    by_name = {each["metadata"]["name"]: each for each in observed.revisions}
+    found = [by_name.get(revision.object_name(observed.deployment["metadata"]["name"], each)) for each in old]
+    return [reference(each) for each in found if each is not None]
+
+
+def _votes(observation: Observation, live: Mapping[str, RawObject], catalogue: Catalogue) -> Counter[str]:
+    votes: Counter[str] = Counter()
+    for fleet in observation.pools:
+        if fleet.pool.placement == workload.EVERY_NODE:
+            for node in fleet.nodes:
+                item = catalogue.find(observation.carried(node["metadata"]["name"]))
+                votes[item.release.revision if item else ""] += 1
+    for hash_, each in live.items():
+        item = catalogue.find(hash_)
+        votes[item.release.revision if item else ""] += int(each["spec"].get("replicas", 1))
+    return votes
+
+
+def _by_workload(objects: Sequence[RawObject], owner: RawObject) -> dict[str, RawObject]:
+    return {
+        (each["metadata"].get("labels") or {}).get(names.WORKLOAD_LABEL, ""): each
+        for each in objects
+        if _is_owned(each, owner) and "deletionTimestamp" not in each["metadata"]
+    }
+
+
+def _owned(objects: Sequence[RawObject], owner: RawObject) -> list[RawObject]:
+    return [each for each in objects if _is_owned(each, owner)]
+
+
+def _is_owned(obj: RawObject, owner: RawObject) -> bool:
+    uid = owner["metadata"]["uid"]
+    return any(each.get("uid") == uid for each in obj["metadata"].get("ownerReferences") or ())
+
+
+def reference(obj: RawObject) -> ObjectRef:
+    """A reference to exactly this object, for its deletion."""
+    metadata = obj["metadata"]
+    return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))
+
+
+def _look_again(
+    members: Sequence[Member],
+    moving: moves.Moves,
+    routing: Routing,
+    canary: Decision | None,
+    now: datetime,
+    *,
+    more: bool,
+    taken: bool,
+) -> float | None:
+    if more:
+        return 0.0
+    moments = [member.look_again for member in members if member.look_again is not None]
+    moments += [moving.look_again] if moving.look_again else []
+    moments += [canary.look_again] if canary and canary.look_again else []
+    waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
+    if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
+        waits.append(SILENT_LOOK_SECONDS)
+    if taken:
+        waits.append(TAKEN_LOOK_SECONDS)
+    if routing.requeue_after is not None:
+        waits.append(routing.requeue_after)
+    return min(waits, default=None)
