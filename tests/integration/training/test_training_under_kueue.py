@@ -85,18 +85,18 @@ class Queue:
             self.bench.say(pod, "Running", container, {"running": {}})
         return pods
 
-    def end(self, pods: list[RawObject], job: str = "") -> None:
+    def end(self, pods: list[RawObject], job: str = "", seen: Callable[[RawObject], Any] | None = None) -> None:
         """What the kubelet does with running pods that were deleted: their programs end, then they are gone.
 
-        ``job``: not before the Job controller has seen how they ended.
+        Not before the Job controller has ``seen`` of this ``job`` how they ended.
         """
         for pod in pods:
             name = pod["metadata"]["name"]
             self.bench.until("pod", name, lambda found: found["metadata"].get("deletionTimestamp"))
             container = pod["spec"]["containers"][0]["name"]
             self.bench.say(pod, "Failed", container, {"terminated": {"exitCode": STOPPED, "reason": "Error"}})
-        if job:
-            self.bench.until("job", job, lambda found: found["status"].get("terminating") == 0)
+        if seen is not None:
+            self.bench.until("job", job, seen)
         for pod in pods:
             self.bench.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
 
@@ -180,7 +180,7 @@ def test_a_preempted_gang_goes_on_with_the_same_job_and_nothing_is_counted(queue
     before = queue.run("first-train-1")
     queue.submit("second", gang(), labels=high)
     queue.until("first", "Pending", "False")
-    queue.end(before, "first-train-1")
+    queue.end(before, "first-train-1", lambda job: job["status"].get("terminating") == 0)
     queue.until("second", "Running", "True")
     # Whatever code its programs ended with when they were stopped: the Job waits, and has not failed.
     first = queue.bench.kubectl.get("job", "first-train-1")
@@ -246,7 +246,7 @@ def test_where_a_namespace_has_a_default_queue_all_that_runs_waits_in_it(queue: 
     # Somebody drains the queue: what runs is stopped.
     hold(queue, "HoldAndDrain")
     queue.bench.until("trainingjob", "first", lambda job: job["status"]["phase"] == "Pending")
-    queue.end(pods, "first-train-1")
+    queue.end(pods, "first-train-1", lambda job: condition(job, "FailureTarget"))
     hold(queue, "None")
     # Nobody knew that this Job would be queued, so it had a rule on exit codes, and failed by those of stopped pods.
     queue.bench.job("first-train-2")
