@@ -246,6 +246,7 @@ def test_where_a_namespace_has_a_default_queue_all_that_runs_waits_in_it(queue: 
     # Somebody drains the queue: what runs is stopped.
     hold(queue, "HoldAndDrain")
     queue.bench.until("trainingjob", "first", lambda job: job["status"]["phase"] == "Pending")
+    queue.bench.until("job", "first-train-1", lambda job: condition(job, "Suspended").get("status") == "True")
     queue.end(pods, "first-train-1", lambda job: condition(job, "FailureTarget"))
     hold(queue, "None")
     # Nobody knew that this Job would be queued, so it had a rule on exit codes, and failed by those of stopped pods.
