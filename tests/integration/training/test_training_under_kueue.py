@@ -81,7 +81,7 @@ class Queue:
         container = self.bench.job(job)["spec"]["template"]["spec"]["containers"][0]["name"]
         pods = self.bench.pods(job)
         for pod in pods:
-            self.bench.bind(pod)
+            self.bench.bind(pod, self.name)
             self.bench.say(pod, "Running", container, {"running": {}})
         return pods
 
@@ -105,8 +105,10 @@ class Queue:
 
 
 @pytest.fixture
-def queue(queues: Plane, bench: Bench) -> Queue:
+def queue(queues: Plane, bench: Bench) -> Iterator[Queue]:
     name = bench.kubectl.namespace
+    # There before its pods: those of a node that is not are collected after a while.
+    bench.kubectl.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     resources = [{"name": "cpu", "nominalQuota": CPUS}]
     bench.kubectl.apply(
         {
@@ -129,7 +131,8 @@ def queue(queues: Plane, bench: Bench) -> Queue:
         },
         local_queue(name, "gpu"),
     )
-    return Queue(bench, name)
+    yield Queue(bench, name)
+    bench.kubectl("delete", "node", name)
 
 
 def local_queue(namespace: str, name: str) -> RawObject:
