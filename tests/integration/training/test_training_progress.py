@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelfleet.api import progress
-from tests.integration.training.conftest import Bench, artifact, report, step, training_job
+from tests.integration.training.conftest import Bench, artifact, found, report, step, training_job
 from tests.integration.training.test_training_job_flow import TRAINER, costs_nothing_when_looked_at_again
 from tests.objects import RawObject
 from tests.progress_client import Answer, endpoint, environment, post, said, token
@@ -59,6 +59,8 @@ def test_a_report_is_shown_to_the_end(bench: Bench, port: int) -> None:
     done = bench.kubectl.get("trainingjob", "nightly")
     assert done is not None
     assert done["status"]["trainerStatus"]["estimatedRemainingSeconds"] == 0
+    bench.finish("verify-m-1-0-0-1", found())
+    bench.kubectl("wait", "modelversion/m-1-0-0", "--for=condition=Ready", "--timeout=180s")
     costs_nothing_when_looked_at_again(bench, done)
     refused(post(job, port, token(bench.kubectl, pod), said(50)), 409, "TrainingJob", "is over: Succeeded")
 
