@@ -1,13 +1,13 @@
 # One obvious command for each thing; `make help` lists them.
 #
 # NAME chooses the cluster, so that several can live side by side: make demo NAME=mine
-# WORKERS=2 runs the tests of different clusters side by side: quicker on a machine with four cores or more.
+# WORKERS=0 runs the tests one after the other, in this process; else those of different clusters run side by side.
 # Everything is cached under ~/.cache/modelfleet; `make clean` takes a cluster down and removes all it made.
 
 NAME ?= modelfleet
 GATEWAYS ?= 200
 PYTHON3 ?= python3
-WORKERS ?= 0
+WORKERS ?= 2
 CACHE := $(HOME)/.cache/modelfleet
 
 LOCK := $(shell sha256sum requirements/dev.txt | cut -c1-12)

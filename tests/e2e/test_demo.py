@@ -7,6 +7,6 @@ from e2e.cluster.cluster import Cluster
 from e2e.progress import Progress
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("installed", "train_image")
 def test_demo(cluster: Cluster, namespace: str) -> None:
     demo.tell(cluster, Progress(), namespace)
