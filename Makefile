@@ -7,7 +7,7 @@
 NAME ?= modelfleet
 GATEWAYS ?= 200
 PYTHON3 ?= python3
-WORKERS ?= 2
+WORKERS ?= $(if $(MODELFLEET_TEST_CLUSTER),0,2)
 CACHE := $(HOME)/.cache/modelfleet
 
 LOCK := $(shell sha256sum requirements/dev.txt | cut -c1-12)

@@ -1,8 +1,8 @@
 """What the tests run on: nothing, a cluster for the chart alone, or the local cluster with the operator in it.
 
-Unit tests first, then integration, then e2e, so that the cheap ones speak first; several workers (``make test
-WORKERS=2``) share them out by cluster, the longest first. A cluster that the run made is taken down with it;
-``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
+The workers of ``make test`` share them out by cluster, the longest first. In one process (``WORKERS=0``) unit tests
+come first, then integration, then e2e, so that the cheap ones speak first. A cluster that the run made is taken down
+with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which is quicker when working on a test.
 """
 
 import os
