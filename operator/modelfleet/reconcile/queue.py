@@ -23,6 +23,7 @@ class Queue:
         self._schedule = Schedule(pace, chance or random.Random())  # noqa: S311
         self._changed = asyncio.Condition()
         self._stopping = False
+        self._waking = False
         self._wakeups: set[asyncio.Task[None]] = set()
 
     def add(self, key: Key) -> None:
@@ -72,14 +73,20 @@ class Queue:
 
     def _wake(self) -> None:
         """Have one idle worker look again; from synchronous code, so through a task of its own."""
-        if not self._wakeups:
+        if not self._waking:
+            self._waking = True
             task = asyncio.get_running_loop().create_task(self._notify())
             self._wakeups.add(task)
             task.add_done_callback(self._wakeups.discard)
 
     async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        try:
+            async with self._changed:
+                # From here on: whoever was woken may have looked before the task that did it counts as done.
+                self._waking = False
+                self._changed.notify_all()
+        finally:
+            self._waking = False
 
 
 def _now() -> float:
