@@ -84,3 +84,36 @@ async def test_a_cancelled_worker_puts_its_key_back() -> None:
     await asyncio.wait([task])
     await queue.run()
     assert again == [Key("Kind", "n", "a")] * 2
+
+
+async def test_a_key_added_as_a_worker_goes_idle_right_after_a_wake_up_is_seen() -> None:
+    """In one turn of the loop: the wake-up finds all workers busy, one goes idle, a key comes, the wake-up ends."""
+    go_on = {name: asyncio.Event() for name in "abcd"}
+    started = {name: asyncio.Event() for name in "abcd"}
+
+    def one_goes_idle_and_a_key_comes() -> None:
+        go_on["b"].set()
+        asyncio.get_running_loop().call_soon(queue.add, Key("Kind", "n", "d"))
+
+    async def process(key: Key, schedule: Schedule) -> None:
+        started[key.name].set()
+        await go_on[key.name].wait()
+        if key.name == "a":
+            # Before the wake-up that follows the end of this reconcile.
+            asyncio.get_running_loop().call_soon(one_goes_idle_and_a_key_comes)
+        schedule.done(key, now(), None)
+
+    queue = Queue(process, Pace(window=0.0), workers=2)
+    task = asyncio.create_task(queue.run())
+    for name in "ab":
+        queue.add(Key("Kind", "n", name))
+        await started[name].wait()
+    queue.add(Key("Kind", "n", "c"))
+    await asyncio.sleep(0.01)  # its wake-up found no idle worker and is over
+    go_on["a"].set()
+    await started["c"].wait()
+    await asyncio.wait_for(started["d"].wait(), 30)
+    for event in go_on.values():
+        event.set()
+    queue.stop()
+    await task

@@ -23,8 +23,8 @@ class Queue:
         self._schedule = Schedule(pace, chance or random.Random())  # noqa: S311
         self._changed = asyncio.Condition()
         self._stopping = False
-        self._waking = False
-        self._wakeups: set[asyncio.Task[None]] = set()
+        self._wakeup: asyncio.Task[None] | None = None
+        """That will have the idle workers look; none once they were told, though the task itself may not have ended."""
 
     def add(self, key: Key) -> None:
         """Something happened to this key."""
@@ -72,21 +72,15 @@ class Queue:
         return None
 
     def _wake(self) -> None:
-        """Have one idle worker look again; from synchronous code, so through a task of its own."""
-        if not self._waking:
-            self._waking = True
-            task = asyncio.get_running_loop().create_task(self._notify())
-            self._wakeups.add(task)
-            task.add_done_callback(self._wakeups.discard)
+        """Have the idle workers look again; from synchronous code, so through a task of its own."""
+        if self._wakeup is None:
+            self._wakeup = asyncio.get_running_loop().create_task(self._notify())
 
     async def _notify(self) -> None:
-        try:
-            async with self._changed:
-                # From here on: whoever was woken may have looked before the task that did it counts as done.
-                self._waking = False
-                self._changed.notify_all()
-        finally:
-            self._waking = False
+        async with self._changed:
+            # Before they are told: what is added from here on may be too late for their look, and wakes them anew.
+            self._wakeup = None
+            self._changed.notify_all()
 
 
 def _now() -> float:
