@@ -40,6 +40,20 @@ def infer(kubectl: Kubectl, values: list[float]) -> tuple[str, Any]:
     return body["model_version"], body["outputs"][0]["data"]
 
 
+def until_answered_by(kubectl: Kubectl, version: str) -> None:
+    """Wait until the version answers whatever is asked.
+
+    Ready is said when the last pod of the version before is on its way out; kube-proxy hears of that a moment later,
+    and until then it chooses among both: one answer proves nothing.
+    """
+    answers: list[str] = []
+    for _ in kubectl.readings("service", "line", timeout=60):
+        answers = [infer(kubectl, [1.0, 2.0, 3.0])[0] for _ in range(10)]
+        if set(answers) == {version}:
+            return
+    raise AssertionError(f"{version} does not answer alone: {answers}")
+
+
 def test_bytes_changed_after_their_verification_are_refused_on_the_device(
     kubectl: Kubectl, files: Files, namespace: str
 ) -> None:
@@ -65,11 +79,7 @@ def test_bytes_changed_after_their_verification_are_refused_on_the_device(
     assert retry in condition(refused, "Stalled")["message"], "the message says how to go on"
     kubectl("annotate", "edgedeployment", "line", retry)
     kubectl.wait_for("edgedeployment", "line", lambda each: is_true(each, "Ready"), timeout=400)
-    # Ready is said when the last pod of 1.0.0 is on its way out; kube-proxy hears of that a moment later.
-    for _ in kubectl.readings("service", "line", timeout=30):
-        if infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0":
-            break
-    assert infer(kubectl, [1.0, 2.0, 3.0])[0] == "2.0.0"
+    until_answered_by(kubectl, "2.0.0")
 
 
 def test_a_gateway_answers_with_the_old_version_until_the_new_one_is_ready_beside_it(

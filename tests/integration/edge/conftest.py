@@ -7,6 +7,7 @@ became of their pods. All else is the real control plane's: API server, DaemonSe
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from e2e.cluster import choice
 from e2e.cluster.cluster import Cluster
 from e2e.kubectl import Kubectl
+from modelfleet.plan.edge.edge_deployment import SETTLE_STATUS_SECONDS
 from modelfleet.reconcile import edge_deployment
 from tests import objects, operators
 from tests.objects import RawObject
@@ -100,6 +102,22 @@ class Line:
             if any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
             and "deletionTimestamp" not in pod["metadata"]
         }
+
+    def writes(self) -> list[RawObject]:
+        """The operator's writes to nodes and in this namespace: what earlier tests left in theirs is not counted."""
+        places = (None, self.namespace)
+        return [each for each in self.operator.writes() if each["objectRef"].get("namespace") in places]
+
+    def until_quiet(self) -> list[RawObject]:
+        """Wait until the operator has written nothing for a while, the late counts of a rollout too; its writes."""
+        count, since = -1, 0.0
+        for _ in self.kubectl.readings("edgedeployment", "line", timeout=120):
+            now = len(self.operator.writes())
+            if now != count:
+                count, since = now, time.monotonic()
+            elif time.monotonic() - since > SETTLE_STATUS_SECONDS + 1:
+                return self.writes()
+        raise AssertionError(f"the operator writes and writes: {self.operator.writes()[-5:]}")
 
     def events(self) -> list[str]:
         items = self.kubectl.list("events.events.k8s.io")

@@ -1,13 +1,11 @@
 """Rollouts over simulated gateways: a real API server, real controllers, 200 nodes in three pools."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from e2e.cluster import gateways
-from modelfleet.plan.edge import edge_deployment
 from tests import objects
 from tests.integration.edge.conftest import Line, artifact
 from tests.objects import RawObject
@@ -78,15 +76,15 @@ def test_two_hundred_gateways_take_two_versions_at_two_writes_each(line: Line) -
 
 def test_a_converged_line_is_left_alone(other_line: Line) -> None:
     line = other_line
-    time.sleep(edge_deployment.SETTLE_STATUS_SECONDS + 1)  # the last counts of the rollout may be written late
-    before = len(line.operator.writes())
+    before = len(line.until_quiet())
     # A change that wakes the reconciler and asks for nothing new.
     line.kubectl("label", "edgedeployment", "line", "touched=yes")
     line.kubectl("label", "node", "gw-x86-0000", "--overwrite", "touched=yes")
     line.edit(revisionHistoryLimit=6)
     line.until(lambda status: status["phase"] == "Healthy")
-    written = [each["objectRef"] for each in line.operator.writes()[before:]]
-    assert [each.get("subresource") for each in written] == ["status"], "observedGeneration, and nothing else"
+    written = line.until_quiet()[before:]
+    what = [each["objectRef"].get("subresource") for each in written]
+    assert what == ["status"], f"observedGeneration, and nothing else: {written}"
 
 
 def test_a_restarted_operator_goes_on_where_it_was(other_line: Line) -> None:

@@ -68,7 +68,7 @@ def test_replicas_stay_on_the_edge_and_what_the_platform_rewrites_is_left_alone(
     assert all(each["tolerationSeconds"] > 10**8 for each in leaving)
     assert len(leaving) == 2
     both.eventually(lambda: len(endpoints(both, "line-pool-both")) == 2)
-    before = len(both.operator.writes())
+    before = len(both.until_quiet())
     pod = both.kubectl.list("pods")[0]
     # What OpenYurt's pod-binding controller and KubeEdge's webhook do to pods.
     more = [*pod["spec"]["tolerations"], {"key": "node.kubernetes.io/unreachable", "operator": "Exists"}]
@@ -76,10 +76,9 @@ def test_replicas_stay_on_the_edge_and_what_the_platform_rewrites_is_left_alone(
     both.kubectl("patch", "pod", pod["metadata"]["name"], "--type=json", f"--patch={patch}")
     both.edit(revisionHistoryLimit=6)
     both.until(lambda status: status["phase"] == "Healthy")
-    after = [each["objectRef"] for each in both.operator.writes()[before:]]
-    # The operator may still be at work on what an earlier test left in its namespace.
-    written = [each["resource"] for each in after if each.get("namespace") == both.kubectl.namespace]
-    assert written == ["edgedeployments"], "observedGeneration, and nothing else"
+    written = both.until_quiet()[before:]
+    what = [each["objectRef"]["resource"] for each in written]
+    assert what == ["edgedeployments"], f"observedGeneration, and nothing else: {written}"
 
 
 def test_a_service_of_somebody_elses_is_told_of_and_left_as_it_is(line: Line) -> None:
