@@ -80,6 +80,24 @@ class Lossy(Witness):
         raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
 
 
+class Refused(Witness):
+    """Refuses each write in several ways, one after the other, before it does it."""
+
+    refusals: ClassVar[Counter[Call]] = Counter()
+
+    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
+        if not _writes(method, fields):
+            return await super().request(method, path, **fields)
+        # To an Event, 409 says that it was made before, and a refusal that it is not wanted.
+        codes = (429, 500) if path.endswith("/events") else (409, 422, 429, 500)
+        call = _call(method, path, fields)
+        Refused.refusals[call] += 1
+        if Refused.refusals[call] <= len(codes):
+            code = codes[Refused.refusals[call] - 1]
+            raise ApiError(code, "Injected", f"{method} {path}: injected", 1.0 if code == 429 else None)
+        return await super().request(method, path, **fields)
+
+
 class Memory:
     """What an operator knows: its view, and what its executor remembers. A new one is that of a new process."""
 
@@ -88,7 +106,7 @@ class Memory:
         self._installation = installation
         self._executor: Executor | None = None
 
-    async def work(self, key: Key, reconcile: Reconcile, kind_of_connection: type[Connection]) -> None:
+    async def work(self, key: Key, reconcile: Reconcile, kind_of_connection: type[Witness]) -> None:
         """Live until nothing is left to write, or a fault."""
         connection = kind_of_connection(await load_configuration(), "modelfleet-operator/faults")
         cluster = Cluster(connection, self.view, Open())

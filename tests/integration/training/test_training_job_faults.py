@@ -6,146 +6,31 @@ The oracle is the end of a run without faults: the same status, Events and Model
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
 from e2e.kubectl import is_true
-from modelfleet.cluster.client import Cluster
-from modelfleet.cluster.connection import Connection, load_configuration
-from modelfleet.cluster.data_plane import DataPlane
-from modelfleet.cluster.errors import ApiError
-from modelfleet.cluster.kinds import VIEWED_KINDS
-from modelfleet.cluster.view import View
 from modelfleet.plan.installation import Installation
 from modelfleet.reconcile import training_job as training
-from modelfleet.reconcile.confirmations import Confirmations
-from modelfleet.reconcile.context import Context
-from modelfleet.reconcile.execute import Executor
 from modelfleet.reconcile.key import Key
-from modelfleet.reconcile.measurements import Measurements
-from modelfleet.reconcile.reports import Reports
 from tests.integration.training.conftest import Bench, artifact, report
 from tests.integration.training.journey import FLOW, assert_as_without_faults, go_through, is_verified_by_one_job
-from tests.objects import RawObject
+from tests.lives import Lossy, Memory, Mortal, Refused, Witness
 from tests.plane import Plane
-from tests.replicas import Open
 
 ROOT = Path(__file__).parents[3]
 INSTALLATION = Installation(name="faults", namespace="default", runtime_image="modelfleet/runtime:none")
 
 
-async def _nothing_is_measured(address: str, query: str) -> float | None:
-    raise AssertionError("a training asks no metrics server")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
-
-
-class DeathError(Exception):
-    """The operator died here."""
-
-
-class Mortal(Connection):
-    """Dies before each write, and when that is tried again, after it was done and before it is told."""
-
-    deaths: ClassVar[Counter[tuple[str, str, str]]] = Counter()
-
-    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
-        if method == "GET" or (fields.get("query") or {}).get("dryRun"):
-            return await super().request(method, path, **fields)
-        # The same write tried again says another time.
-        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
-        if Mortal.deaths[call] == 0:
-            Mortal.deaths[call] += 1
-            raise DeathError(f"before {method} {path}")
-        answer = await super().request(method, path, **fields)
-        if Mortal.deaths[call] == 1:
-            Mortal.deaths[call] += 1
-            raise DeathError(f"after {method} {path}")
-        return answer
-
-
-class Lossy(Connection):
-    """Does every write, and loses the answer the first time."""
-
-    lost: ClassVar[set[tuple[str, str, str]]] = set()
-
-    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
-        answer = await super().request(method, path, **fields)
-        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
-        if method == "GET" or (fields.get("query") or {}).get("dryRun") or call in Lossy.lost:
-            return answer
-        Lossy.lost.add(call)
-        raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
-
-
-class Refused(Connection):
-    """Refuses each write in several ways, one after the other, before it does it."""
-
-    refusals: ClassVar[Counter[tuple[str, str, str]]] = Counter()
-
-    async def request(self, method: str, path: str, **fields: Any) -> RawObject:
-        if method == "GET" or (fields.get("query") or {}).get("dryRun"):
-            return await super().request(method, path, **fields)
-        # To an Event, 409 says that it was made before, and a refusal that it is not wanted.
-        codes = (429, 500) if path.endswith("/events") else (409, 422, 429, 500)
-        call = (method, path, MOMENT.sub("", json.dumps(fields.get("body"), sort_keys=True)))
-        Refused.refusals[call] += 1
-        if Refused.refusals[call] <= len(codes):
-            code = codes[Refused.refusals[call] - 1]
-            raise ApiError(code, "Injected", f"{method} {path}: injected", 1.0 if code == 429 else None)
-        return await super().request(method, path, **fields)
-
-
-class Memory:
-    """What an operator knows: its view, and what its executor remembers. A new one is that of a new process."""
-
-    def __init__(self) -> None:
-        self.view = View()
-        self.executor: Executor | None = None
-
-    async def work(self, bench: Bench, kind_of_connection: type[Connection]) -> None:
-        """List what there is, as a watch would tell it, and write until nothing is left to write, or a fault."""
-        connection = kind_of_connection(await load_configuration(), "modelfleet-operator/faults")
-        cluster = Cluster(connection, self.view, Open())
-        executor = self.executor = self.executor or Executor(cluster, self.view, time.monotonic, lambda *_: None)
-        # Connections live as long as an event loop, the memory longer.
-        executor._cluster = cluster
-        measurements = Measurements(_nothing_is_measured, lambda _: None, _now, lambda _: None)
-        confirmations = Confirmations(DataPlane().ask, lambda _: None, _now)
-        reports = Reports(lambda _: None)
-        context = Context(self.view, cluster, INSTALLATION, measurements, confirmations, reports, _now)
-        key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
-        try:
-            for kind in VIEWED_KINDS:
-                for obj in await cluster.list_watched(kind):
-                    self.view.observe(obj)
-            written = True
-            while written:
-                seen = self.view.get(*key)
-                outcome = await training.reconcile(key, context)
-                assert seen is not None
-                assert outcome is not None
-                written, _ = await executor.execute(seen, outcome)
-        except (DeathError, ApiError):
-            pass
-        finally:
-            await connection.close()
+async def live(bench: Bench, memory: Memory, kind_of_connection: type[Witness]) -> None:
+    key = Key("TrainingJob", bench.kubectl.namespace, "nightly")
+    await memory.work(key, training.reconcile, kind_of_connection)
 
 
 def test_an_operator_that_dies_before_and_after_each_of_its_writes(
@@ -153,13 +38,13 @@ def test_an_operator_that_dies_before_and_after_each_of_its_writes(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
     Mortal.deaths.clear()
-    done = go_through(alone, lambda: asyncio.run(Memory().work(alone, Mortal)))
+    done = go_through(alone, lambda: asyncio.run(live(alone, Memory(INSTALLATION), Mortal)))
     assert_as_without_faults(alone, done, workshop.audit_log)
     # Two Jobs, the Service, the ModelVersion, Events, and the status after each.
     assert len(Mortal.deaths) >= 12
     before = Mortal.deaths.total()
     assert before >= 2 * 12
-    asyncio.run(Memory().work(alone, Mortal))
+    asyncio.run(live(alone, Memory(INSTALLATION), Mortal))
     assert Mortal.deaths.total() == before
 
 
@@ -168,8 +53,8 @@ def test_an_answer_lost_to_each_write_makes_nothing_twice(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
     Lossy.lost.clear()
-    memory = Memory()
-    done = go_through(alone, lambda: asyncio.run(memory.work(alone, Lossy)))
+    memory = Memory(INSTALLATION)
+    done = go_through(alone, lambda: asyncio.run(live(alone, memory, Lossy)))
     assert_as_without_faults(alone, done, workshop.audit_log)
     assert len(Lossy.lost) >= 12
 
@@ -179,8 +64,8 @@ def test_every_way_to_refuse_each_write_is_tried_again(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(workshop.kubeconfig))
     Refused.refusals.clear()
-    memory = Memory()
-    done = go_through(alone, lambda: asyncio.run(memory.work(alone, Refused)))
+    memory = Memory(INSTALLATION)
+    done = go_through(alone, lambda: asyncio.run(live(alone, memory, Refused)))
     assert_as_without_faults(alone, done, workshop.audit_log)
     assert len(Refused.refusals) >= 12
 
