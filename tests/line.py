@@ -1,17 +1,13 @@
 """An EdgeDeployment whose requests come in through the data plane, by one of the ways to route them."""
 
 import json
-import random
 import re
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from e2e.cluster import cgroups, mesh, processes
+from e2e.cluster import mesh
 from e2e.cluster.mesh import Mesh
 from e2e.kubectl import Kubectl, condition, is_true
 from e2e.project import Files
@@ -173,35 +169,6 @@ class Line:
 
     def _own(self, api: str, kind: str, spec: RawObject) -> RawObject:
         return {"apiVersion": api, "kind": kind, "metadata": {"name": self.own}, "spec": spec}
-
-
-@dataclass(frozen=True)
-class OperatorPods:
-    """The operator's replicas, to be killed."""
-
-    kubectl: Kubectl
-    """In their namespace."""
-    mesh: Mesh
-    moments: random.Random
-
-    def kill(self) -> None:
-        """SIGKILL to both replicas a random moment from now: no goodbye, the Lease is left to expire."""
-        time.sleep(self.moments.uniform(0.0, 2.0))
-        pods = self.kubectl.list("pods", "app.kubernetes.io/name=modelfleet")
-        victims = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        marks = {f"pod{each['uid']}" for each in victims}
-        processes.kill(pid for pid in cgroups.pids(self.mesh.folder.cgroup) if marks & _cgroups(pid))
-        # New pods begin at once, where a container would wait longer after each restart.
-        self.kubectl(
-            "delete", "pod", *(each["name"] for each in victims), "--force", "--grace-period=0", "--wait=false"
-        )
-
-
-def _cgroups(pid: int) -> set[str]:
-    """The folders of all cgroups that a process is in."""
-    with suppress(OSError):
-        return {part for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() for part in line.split("/")}
-    return set()
 
 
 def inferences(pod: RawObject) -> float:

@@ -8,11 +8,12 @@ import pytest
 
 from e2e import install, project
 from e2e.cluster import kind, mesh, programs, prometheus
-from e2e.cluster.cluster import Cluster
+from e2e.cluster.cluster import Cluster, RealNode
 from e2e.cluster.mesh import Mesh
 from e2e.cluster.prometheus import Prometheus
 from e2e.kubectl import Kubectl
-from tests.line import Line, OperatorPods
+from tests.line import Line
+from tests.operator_pods import OperatorPods
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +72,14 @@ def line(make_line: Callable[[str, str], Line]) -> Line:
 
 
 @pytest.fixture
-def operator(operator_pods: Kubectl, data_plane: Mesh) -> OperatorPods:
+def node(cluster: Cluster) -> RealNode:
+    """The real node, to be struck."""
+    if cluster.node is None:
+        pytest.skip("there is no way to the nodes of a cluster that was brought")
+    return cluster.node
+
+
+@pytest.fixture
+def operator(operator_pods: Kubectl, node: RealNode) -> OperatorPods:
     """The operator, to be killed."""
-    return OperatorPods(operator_pods, data_plane, random.Random(20261121))
+    return OperatorPods(operator_pods, node, random.Random(20261121))

@@ -1,7 +1,6 @@
 """The operator as it runs at night: killed, down, two of it, and quiet when there is nothing to do."""
 
-import random
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from modelfleet.api import names
 from modelfleet.plan import naming
 from tests import objects
 from tests.objects import ARTIFACT, REPORT
+from tests.operator_pods import OperatorPods
 
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelfleet"
 
@@ -51,12 +51,9 @@ def three_pools(**labels: str) -> list[objects.RawObject]:
 
 
 def test_killed_at_ten_random_moments_the_flow_still_ends_well(
-    kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str, train_image: str
+    kubectl: Kubectl, operator: OperatorPods, files: Files, namespace: str, train_image: str
 ) -> None:
     """SIGKILL, ten times, from the training's start to the last gateway; the end is that of an undisturbed run."""
-    moments = random.Random(20261121)
-    done = threading.Event()
-    kills = 0
     kubectl.apply(
         objects.training_job(
             files,
@@ -69,13 +66,10 @@ def test_killed_at_ten_random_moments_the_flow_still_ends_well(
         objects.edge_deployment("m-1-0-0", three_pools(site="plant-a")),
     )
     gateways = kubectl.list("nodes", "type=kwok,site=plant-a")
+    kills = 0
     while kills < 10:
-        done.wait(moments.uniform(0.5, 12))
-        pods = operator_pods.list("pods", "app.kubernetes.io/name=modelfleet")
-        victims = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        # Both replicas, so that the next leader starts from nothing but what lies in the cluster.
-        operator_pods("delete", "pod", *victims, "--force", "--grace-period=0", "--wait=false")
-        kills += 1
+        # All replicas, so that the next leader starts from nothing but what lies in the cluster.
+        kills += operator.kill(after=(0.5, 12)) > 0
     kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"), timeout=300)
     deployed = kubectl.wait_for("edgedeployment", "line", lambda deployment: is_true(deployment, "Ready"), timeout=300)
     assert deployed["status"]["counts"]["healthy"] == len(gateways)
@@ -126,12 +120,11 @@ def test_a_rollout_costs_at_most_two_writes_a_gateway_and_then_none(
         assert len(made) - moved.total() <= 60
 
     # Settled counts may still be written once; from then on nothing is.
-    settled = threading.Event()
-    settled.wait(15)
+    time.sleep(15)
     kinds = "modelversions,trainingjobs,edgedeployments,daemonsets,controllerrevisions,jobs"
     before = {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in kubectl.list(kinds)}
     audit.mark()
-    settled.wait(60)
+    time.sleep(60)
     quiet = writes(audit.since_mark(OPERATOR))
     assert quiet == []
     assert {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in kubectl.list(kinds)} == before

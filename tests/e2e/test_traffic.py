@@ -14,8 +14,9 @@ from contextlib import ExitStack
 
 from e2e.kubectl import is_true
 from tests import onnx
-from tests.line import Line, OperatorPods, inferences
+from tests.line import Line, inferences
 from tests.objects import RawObject
+from tests.operator_pods import OperatorPods
 from tests.traffic import HEADER, VALUE, Stream
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster.cluster import Cluster, RealNode
+from e2e.cluster.cluster import RealNode
 from e2e.cluster.commands import wait_until
 from e2e.kubectl import Kubectl, is_true
 from e2e.project import Files
@@ -15,12 +15,6 @@ from tests.volume import Volume
 
 # Kubernetes takes the taint off up to 5 s after the node is Ready: who tolerates it for less is evicted once more.
 LOST = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 6}
-
-
-@pytest.fixture
-def node(cluster: Cluster) -> RealNode:
-    assert cluster.node is not None
-    return cluster.node
 
 
 @pytest.fixture
