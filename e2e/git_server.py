@@ -6,12 +6,12 @@ Repositories are made with the real ``git``; whoever wants their commits has no 
 import base64
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from e2e import http_server
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "t",
@@ -86,17 +86,14 @@ def serving(root: Path, host: str = "127.0.0.1") -> Iterator[Behaviour]:
     """Serve the repositories below a folder until the block ends."""
     behaviour = Behaviour(root)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    class Handler(http_server.Handler):
+        def get(self) -> None:
+            self._serve(b"")
 
-        def do_GET(self) -> None:
-            self._answer(b"")
+        def post(self) -> None:
+            self._serve(self.body())
 
-        def do_POST(self) -> None:
-            self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
-
-        def _answer(self, body: bytes) -> None:
+        def _serve(self, body: bytes) -> None:
             behaviour.requests.append(self.path)
             if behaviour.statuses:
                 self._refuse(behaviour.statuses.pop(0))
@@ -112,11 +109,7 @@ def serving(root: Path, host: str = "127.0.0.1") -> Iterator[Behaviour]:
             return self.headers.get("Authorization") == f"Basic {pair}"
 
         def _refuse(self, status: int) -> None:
-            self.send_response(status)
-            if status == 401:
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(status, headers={"WWW-Authenticate": 'Basic realm="git"'} if status == 401 else {})
 
         def _pass_on(self, body: bytes) -> None:
             path, _, query = self.path.partition("?")
@@ -143,21 +136,7 @@ def serving(root: Path, host: str = "127.0.0.1") -> Iterator[Behaviour]:
             head, _, content = done.stdout.partition(b"\r\n\r\n")
             fields = [line.split(": ", 1) for line in head.decode().splitlines()]
             status = next((int(value.split()[0]) for name, value in fields if name == "Status"), 200)
-            self.send_response(status)
-            for name, value in fields:
-                if name != "Status":
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, content, {name: value for name, value in fields if name != "Status"})
 
-    server = ThreadingHTTPServer((host, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    behaviour.address = f"http://{host}:{server.server_address[1]}"
-    try:
+    with http_server.answering(Handler, host) as behaviour.address:
         yield behaviour
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

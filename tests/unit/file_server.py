@@ -1,10 +1,10 @@
 """A real HTTP server for the tests of what runs in pods: files, ranges, and the ways in which stores misbehave."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from e2e import http_server
 
 
 @dataclass
@@ -35,24 +35,21 @@ def serving() -> Iterator[Behaviour]:
     """Serve until the block ends."""
     behaviour = Behaviour()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
+    class Handler(http_server.Handler):
+        def get(self) -> None:
             path = self.path.partition("?")[0]
             wanted = self.headers.get("Range")
             behaviour.requests.append((path, wanted))
             if behaviour.statuses:
-                return self.fail(behaviour.statuses.pop(0))
+                return self.answer(behaviour.statuses.pop(0))
             if behaviour.token and self.headers.get("Authorization") != f"Bearer {behaviour.token}":
-                return self.fail(401)
+                return self.answer(401)
             content = behaviour.files.get(path[1:])
             if content is None:
-                return self.fail(404)
+                return self.answer(404)
             start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behaviour.ranges else 0
             if start and start >= len(content):
-                return self.fail(416)
+                return self.answer(416)
             self.send_response(206 if start else 200)
             body = content[start:]
             if behaviour.tells_length:
@@ -67,27 +64,14 @@ def serving() -> Iterator[Behaviour]:
             self.close_connection = True
             return None
 
-        def do_PUT(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
+        def put(self) -> None:
+            content = self.body()
             if behaviour.put_statuses:
-                return self.fail(behaviour.put_statuses.pop(0))
+                return self.answer(behaviour.put_statuses.pop(0))
             behaviour.files[self.path[1:]] = content
             self.send_response(201)
             self.end_headers()
             return None
 
-        def fail(self, status: int) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    behaviour.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with http_server.answering(Handler) as behaviour.address:
         yield behaviour
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

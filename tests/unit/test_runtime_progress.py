@@ -3,12 +3,12 @@
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e import http_server
 from modelfleet.api import progress
 from modelfleet.api.wire import BEST_METRIC, MEMORY_METRIC, ORDER_ENV, WAIT_METRIC, EarlyStopOrder, StepOrder
 from modelfleet.runtime import progress as runtime
@@ -30,32 +30,24 @@ class Operator:
         self.token.write_text("first\n")
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        class Handler(http_server.Handler):
+            def post(self) -> None:
+                body = json.loads(self.body())
                 outer.gate.wait(60)
                 with outer.arrived:
                     code = outer.codes.pop(0) if outer.codes else 200
                     outer.reports.append({"sender": self.headers["Authorization"], "code": code, **body})
                     outer.arrived.notify_all()
                 answer = json.dumps({"message": "because", "code": code}).encode()
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(answer)))
-                if outer.asks:
-                    self.send_header(progress.REQUEST_HEADER, outer.asks)
-                self.end_headers()
-                self.wfile.write(answer)
+                self.answer(code, answer, {progress.REQUEST_HEADER: outer.asks} if outer.asks else {})
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.handler = Handler
+        self.address = ""
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            progress.URL_ENV: f"http://127.0.0.1:{self.server.server_port}/x",
+            progress.URL_ENV: f"{self.address}/x",
             progress.TOKEN_ENV: str(self.token),
         }
 
@@ -71,10 +63,9 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
     monkeypatch.setattr(runtime, "REQUEST_SECONDS", 60.0)
     monkeypatch.setattr(runtime, "CLOSE_SECONDS", 60.0)
     up = Operator(tmp_path)
-    yield up
-    up.gate.set()
-    up.server.shutdown()
-    up.server.server_close()
+    with http_server.answering(up.handler) as up.address:
+        yield up
+        up.gate.set()
 
 
 def test_a_report_is_what_trainer_takes(operator: Operator) -> None:

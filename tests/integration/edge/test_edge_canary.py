@@ -5,17 +5,15 @@ Nobody routes by the VirtualService here; a small HTTP server answers as Prometh
 
 import json
 import shlex
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
+from e2e import http_server
 from e2e.cluster import crds
 from e2e.cluster.cluster import Cluster
 from modelfleet.plan.traffic import canary, confirmation
@@ -137,21 +135,14 @@ def prometheus(routed: Line) -> Iterator[FakePrometheus]:
     """A server that the operator may ask."""
     fake = FakePrometheus()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            fake.queries += parse_qs(body)["query"]
+    class Handler(http_server.Handler):
+        def post(self) -> None:
+            fake.queries += parse_qs(self.body().decode())["query"]
             sample = {"metric": {}, "value": [0, fake.value]}
-            answer = json.dumps({"status": "success", "data": {"resultType": "vector", "result": [sample]}}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            answer = {"status": "success", "data": {"resultType": "vector", "result": [sample]}}
+            self.answer(200, json.dumps(answer).encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with answering(Handler) as fake.address:
+    with http_server.answering(Handler) as fake.address:
         operator = routed.operator
         operator.stop()
         allowed = AnalysisSetting(prometheus_addresses=[fake.address])
@@ -176,39 +167,19 @@ def ingress(routed: Line) -> Iterator[FakeIngress]:
     """A data plane that the operator may ask."""
     fake = FakeIngress()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(http_server.Handler):
+        def get(self) -> None:
             fake.hosts.add(self.headers["Host"])
             chosen = fake.follows and self.headers["x-version"] == "v2"
-            self.send_response(200)
-            self.send_header("x-model-revision", fake.new if chosen else fake.old)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(200, headers={"x-model-revision": fake.new if chosen else fake.old})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with answering(Handler) as fake.address:
+    with http_server.answering(Handler) as fake.address:
         operator = routed.operator
         operator.stop()
         allowed = TrafficSetting(probe_addresses=[fake.address])
         operator.settings = operator.settings.model_copy(update={"traffic": allowed})
         operator.start()
         yield fake
-
-
-@contextmanager
-def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """A small HTTP server; its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_a_step_begins_when_the_data_plane_is_seen_to_follow(routed: Line, ingress: FakeIngress) -> None:
