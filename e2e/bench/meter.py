@@ -126,7 +126,11 @@ class Meter:
             self._status_bytes(),
         )
         self.spent.append(spent)
-        self._progress.keep(f"{what}: {spent.made} writes, {spent.reads} reads, {spent.cpu_seconds:.1f} CPU s")
+        memory, status = spent.peak_bytes / 2**20, spent.status_bytes / 2**10
+        self._progress.keep(
+            f"{what}: {spent.made} writes, {spent.reads} reads, {spent.cpu_seconds:.1f} CPU s, peak {memory:.0f} MiB, "
+            f"status {status:.1f} KiB"
+        )
         return spent
 
 
