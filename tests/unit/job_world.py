@@ -14,7 +14,7 @@ from modelfleet.plan import conditions, job_state, node_class
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
 from modelfleet.plan.refusal import Refusal
-from modelfleet.plan.training import gate, steps, trainer_status, training_job
+from modelfleet.plan.training import gate, recall, steps, trainer_status, training_job
 from modelfleet.plan.version import aliases, model_version, verification
 from modelfleet.plan.version import attempts as verifying
 
@@ -229,7 +229,12 @@ class World:
         nodes = {node["metadata"]["name"]: node for node in self.all("Node")}
         attempts = {
             step["name"]: steps.Attempt(
-                found, job_state.pods_of(found, pods) if found is not None else (), self.trouble, nodes, self.waits_for
+                found,
+                job_state.pods_of(found, pods) if found is not None else (),
+                self.trouble,
+                nodes,
+                self.waits_for,
+                self._recalled(step, pods),
             )
             for step in self.status.get("steps", ())
             if step["phase"] != "Succeeded" and step.get("jobName")
@@ -257,6 +262,10 @@ class World:
             return None
         found = self.job(source["jobName"])
         return steps.Attempt(found, job_state.pods_of(found, pods) if found is not None else (), self.trouble)
+
+    def _recalled(self, step: Object, pods: list[Object]) -> steps.Attempt:
+        found = self.job(recall.job_name(self.name[1], step["name"], step["attempt"]))
+        return steps.Attempt(found, job_state.pods_of(found, pods) if found is not None else ())
 
     def _plan_version(self) -> Outcome:
         job_name = verification.job_name(self.name[1], verifying.read(self.obj).attempt)
@@ -327,6 +336,11 @@ def report(artifacts: tuple[Object, ...] = (), **metrics: str) -> str:
     """The termination message of a step that did its work."""
     body = {"uri": "s3://models/m/results.json", "sha256": DIGEST, "metrics": metrics, "artifacts": list(artifacts)}
     return json.dumps(body)
+
+
+def no_results() -> str:
+    """The termination message of ``recall`` where the store has no results."""
+    return json.dumps({"file": "results.json", "reason": "Unreachable", "message": "s3://…: not found in the store"})
 
 
 def resolved(*refs: str, commit: str = COMMIT, **fields: Any) -> str:

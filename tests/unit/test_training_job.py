@@ -13,7 +13,7 @@ from modelfleet.api.training_job_status import TrainingJobStatus
 from modelfleet.plan import job_state
 from modelfleet.plan.refusal import Refusal
 from modelfleet.reconcile import jobs
-from tests.unit.job_world import DIGEST, START, World, artifact, job, report, step, version
+from tests.unit.job_world import DIGEST, START, World, artifact, job, no_results, report, step, version
 
 GATE = [{"metric": "accuracy", "comparison": ">=", "value": "0.92"}]
 
@@ -134,6 +134,8 @@ def test_a_job_deleted_by_hand_is_run_again_at_once_and_does_not_count() -> None
     world = begin(step("train"), backoffLimit=0)
     world.delete_job("nightly-train-1")
     world.settle()
+    world.finish("nightly-train-1-recall", no_results())
+    world.settle()
     assert world.unfinished() == ["nightly-train-2"]
     assert world.status["restarts"] == 0
     # The report of a Job that succeeded is in the status: deleting it then changes nothing.
@@ -141,16 +143,6 @@ def test_a_job_deleted_by_hand_is_run_again_at_once_and_does_not_count() -> None
     world.settle()
     world.delete_job("nightly-train-2")
     assert world.settle() == 0
-
-
-def test_a_finished_job_whose_pod_is_gone_is_run_again() -> None:
-    world = begin(step("train"))
-    world.finish("nightly-train-1", report())
-    del world.objects["Pod", "nightly-train-1-0"]
-    world.settle()
-    assert "left no report" in world.condition("Ready")["message"]
-    world.wait(11)
-    assert world.unfinished() == ["nightly-train-2"]
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,18 @@ class StepInput(Wire):
     sha256: Sha256
 
 
+def results_uri(output_uri: str) -> str:
+    """Where the results lie of the attempt whose folder this is; written last of all that is in it."""
+    return f"{output_uri.rstrip('/')}/results.json"
+
+
+class RecallOrder(Wire):
+    """Order of the ``recall`` program: report a step's results from the store, in its pod's stead."""
+
+    uri: str
+    credentials_path: str | None = None
+
+
 class CheckpointOrder(Wire):
     """Where a step keeps its checkpoints; read by ``modelfleet.runtime.checkpoint``."""
 

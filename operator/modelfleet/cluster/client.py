@@ -114,13 +114,15 @@ class Cluster:
         return self._fold(await self._write("PATCH", path, obj["kind"], obj, query=query, content_type=APPLY_PATCH))
 
     async def delete(self, ref: ObjectRef) -> None:
-        """Delete with background propagation, guarded by uid; missing, or recreated by another: fine."""
+        """Delete with background propagation, guarded by what ``ref`` says; missing, or another by now: fine."""
         path = KINDS[ref.kind].path(ref.namespace, ref.name)
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        guard = {"preconditions": {"uid": ref.uid}} if ref.uid else {}
+        seen = {"uid": ref.uid, "resourceVersion": ref.resource_version}
+        guard = {key: value for key, value in seen.items() if value}
+        guarded = {"preconditions": guard} if guard else {}
         force = {"gracePeriodSeconds": 0} if ref.by_force else {}
         try:
-            answer = await self._write("DELETE", path, ref.kind, {**options, **guard, **force})
+            answer = await self._write("DELETE", path, ref.kind, {**options, **guarded, **force})
         except ApiError as error:
             if error.code in (404, 409):
                 return

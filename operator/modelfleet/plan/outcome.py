@@ -26,6 +26,8 @@ class ObjectRef:
     uid: str = ""
     by_force: bool = False
     """For a pod whose node is out of reach: it goes at once, without its kubelet's word."""
+    resource_version: str = ""
+    """Guards a delete that rests on what was seen of the object: it stays where it has changed since."""
 
 
 @dataclass(frozen=True)

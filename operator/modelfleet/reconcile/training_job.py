@@ -5,7 +5,7 @@ from dataclasses import replace
 from modelfleet.api import names
 from modelfleet.plan import job_state
 from modelfleet.plan.outcome import Outcome, RawObject
-from modelfleet.plan.training import gate, placement, progress, queueing, source, steps, training_job
+from modelfleet.plan.training import gate, placement, progress, queueing, recall, source, steps, training_job
 from modelfleet.plan.training.training_status import FINISHED
 from modelfleet.reconcile import jobs
 from modelfleet.reconcile.context import Context
@@ -53,11 +53,15 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
     before = obj.get("status") or {}
     if before.get("phase") in FINISHED:
         return observed
-    attempts = {
-        step["name"]: await _attempt(step["name"], step["jobName"], pods, namespace, context)
-        for step in before.get("steps") or ()
-        if step["phase"] != "Succeeded" and step.get("jobName")
-    }
+    attempts = {}
+    for step in before.get("steps") or ():
+        if step["phase"] == "Succeeded" or not step.get("jobName"):
+            continue
+        attempt = await _attempt(step["name"], step["jobName"], pods, namespace, context)
+        if steps.is_unseen(step["name"], attempt):
+            asking = recall.job_name(name, step["name"], int(step["attempt"]))
+            attempt = replace(attempt, recalled=await _recalled(asking, pods, namespace, context))
+        attempts[step["name"]] = attempt
     model_version = context.view.get("ModelVersion", namespace, obj["spec"]["output"]["modelVersionName"])
     found = before.get("source") or {}
     resolving = (
@@ -92,6 +96,14 @@ async def _attempt(step: str, job_name: str, pods: list[RawObject], namespace: s
     if trouble is None and (seen := job_state.trouble(mine)) is not None and seen.reason == "Unschedulable":
         trouble = placement.explained(seen, job, context.view.nodes())
     return steps.Attempt(job, mine, trouble, jobs.nodes_of(context, mine))
+
+
+async def _recalled(job_name: str, pods: list[RawObject], namespace: str, context: Context) -> steps.Attempt:
+    job = await jobs.job(context, namespace, job_name)
+    if job is None:
+        return steps.Attempt(None)
+    mine = await jobs.fresh_pods(context, job) if job_state.ending(job) else job_state.pods_of(job, pods)
+    return steps.Attempt(job, mine, await jobs.trouble(context, job, mine))
 
 
 def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:

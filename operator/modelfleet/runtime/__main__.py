@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Final
 
-VERBS: Final = ("fetch", "verify", "serve", "resolve", "checkout")
+VERBS: Final = ("fetch", "verify", "serve", "resolve", "checkout", "recall")
 
 
 def main(arguments: list[str]) -> int:

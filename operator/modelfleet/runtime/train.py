@@ -34,6 +34,7 @@ from modelfleet.api.wire import (
     StepReport,
     StepResults,
     StoredFile,
+    results_uri,
 )
 from modelfleet.runtime import store
 from modelfleet.runtime.checkpoint import Checkpoints, agreed
@@ -260,7 +261,7 @@ class Step:
             return
         results = StepResults(metrics=texts, artifacts=self.artifacts, files=self.files)
         content = results.model_dump_json(by_alias=True, indent=1).encode()
-        uri = f"{self.order.output_uri.rstrip('/')}/results.json"
+        uri = results_uri(self.order.output_uri)
         report = StepReport(
             uri=uri, sha256=hashlib.sha256(content).hexdigest(), metrics=texts, artifacts=self.artifacts
         )

@@ -1,5 +1,7 @@
 """Outcomes against a real API server: what is written once is not written again, and what is foreign is left alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from modelfleet.cluster.errors import ApiError, NameTakenError
@@ -121,6 +123,22 @@ async def test_delete_is_guarded_by_uid(executor: Executor, hands: Hands, owner:
     assert (await executor.execute(owner, outcome))[0]
     assert hands.view.get("Service", space, "a") is None
     assert not (await executor.execute(owner, outcome))[0]
+
+
+async def test_what_changed_since_it_was_seen_is_not_deleted(
+    executor: Executor, hands: Hands, owner: RawObject, space: str
+) -> None:
+    await executor.execute(owner, Outcome(create=[service(owner)]))
+    seen = await hands.cluster.read("Service", space, "a")
+    assert seen is not None
+    metadata = seen["metadata"]
+    ref = ObjectRef("v1", "Service", space, "a", metadata["uid"], resource_version=metadata["resourceVersion"])
+    await executor.execute(owner, Outcome(apply=[service(owner)]))
+    await hands.cluster.delete(ref)
+    changed = await hands.cluster.read("Service", space, "a")
+    assert changed is not None
+    await hands.cluster.delete(replace(ref, resource_version=changed["metadata"]["resourceVersion"]))
+    assert await hands.cluster.read("Service", space, "a") is None
 
 
 async def test_status_is_written_as_a_difference_and_guarded(

@@ -158,6 +158,11 @@ def report(*artifacts: RawObject, **metrics: str) -> str:
     return json.dumps(body)
 
 
+def no_results() -> str:
+    """The termination message of ``recall`` where the store has no results."""
+    return json.dumps({"file": "results.json", "reason": "Unreachable", "message": "not found in the store"})
+
+
 def found(**file: Any) -> str:
     """The termination message of ``verify`` about the one artifact."""
     return json.dumps({"artifacts": [{"name": "fp32", "verified": True, "sizeBytes": 1000, **file}]})

@@ -3,8 +3,10 @@
 import json
 
 from e2e.kubectl import condition, is_true
-from tests.integration.training.conftest import Bench, artifact, found, report, step, training_job
+from tests.integration.training.conftest import Bench, artifact, found, no_results, report, step, training_job
+from tests.integration.training.journey import is_complete, jobs_made
 from tests.objects import RawObject
+from tests.plane import Plane
 
 TRAINER = {"image": "registry.example/train:1", "command": ["torchrun", "train.py"], "numNodes": 2}
 
@@ -108,9 +110,37 @@ def test_a_job_deleted_by_hand_is_run_again(bench: Bench) -> None:
     bench.kubectl.apply(training_job(step("train"), backoffLimit=0))
     bench.job("nightly-train-1")
     bench.kubectl("delete", "job", "nightly-train-1")
+    bench.finish("nightly-train-1-recall", no_results())
     bench.job("nightly-train-2")
     observed = bench.until("trainingjob", "nightly", lambda job: job["status"]["attempt"] == 2)
     assert observed["status"]["restarts"] == 0
+
+
+def test_a_step_that_was_done_before_anybody_looked_is_not_run_again(bench: Bench, workshop: Plane) -> None:
+    """Its pod is gone, or its Job: what it made is read from the store."""
+    bench.kubectl.apply(training_job(step("first"), step("second"), step("last", "first", "second")))
+    bench.job("nightly-first-1")
+    bench.job("nightly-second-1")
+    bench.until("trainingjob", "nightly", lambda job: job["status"]["phase"] == "Running")
+    bench.operator.stop()
+    try:
+        for each in ("first", "second"):
+            bench.finish(f"nightly-{each}-1", report(artifact(each)))
+            bench.until("job", f"nightly-{each}-1", is_complete)
+        (pod,) = bench.pods("nightly-first-1")
+        bench.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+        bench.kubectl("delete", "job", "nightly-second-1")
+        bench.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=180s")
+    finally:
+        bench.operator.start()
+    for each in ("first", "second"):
+        bench.finish(f"nightly-{each}-1-recall", report(artifact(each)))
+    bench.finish("nightly-last-1", report())
+    done = bench.until("trainingjob", "nightly", lambda job: is_true(job, "Ready"))
+    assert [each["attempt"] for each in done["status"]["steps"]] == [1, 1, 1]
+    made = sorted(jobs_made(bench, workshop.audit_log))
+    steps = [f"nightly-{each}-1" for each in ("first", "second", "last")]
+    assert made == sorted([*steps, "nightly-first-1-recall", "nightly-second-1-recall"])
 
 
 def test_a_step_starts_when_the_pods_of_another_are_ready(bench: Bench) -> None:

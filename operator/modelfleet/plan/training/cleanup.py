@@ -1,13 +1,14 @@
 """What of a training job's children goes, and when: what still runs but should not, what is old, what is finished."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from modelfleet.api import names
 from modelfleet.plan import backoff, conditions, job_state
 from modelfleet.plan.outcome import ObjectRef, RawObject
-from modelfleet.plan.training import rendezvous
+from modelfleet.plan.training import recall, rendezvous
 
 KEPT_ATTEMPTS: Final = 3
 """Attempts at a step whose Jobs stay while it goes on, for their logs to be read."""
@@ -32,13 +33,18 @@ _TRACKED_BY_ANNOTATION: Final = frozenset(
 
 
 def unfinished(jobs: Sequence[RawObject]) -> list[ObjectRef]:
-    """The Jobs that have pods, or may get them."""
-    return [ref(job) for job in jobs if job_state.ending(job) is None]
+    """The Jobs that have pods, or may get them; one that ended a moment ago, unseen yet, stays: its results count."""
+    return [
+        replace(ref(job), resource_version=job["metadata"].get("resourceVersion", ""))
+        for job in jobs
+        if job_state.ending(job) is None
+    ]
 
 
 def strays(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequence[RawObject]) -> list[ObjectRef]:
     """Unfinished Jobs of attempts that are over: not the latest of their step, or given up."""
     current = {step.get("jobName") for step in statuses if "nextAttemptTime" not in step} | {_of_source(obj)}
+    current |= {_recalling(obj, step) for step in statuses if "nextAttemptTime" not in step}
     return [each for each in unfinished(_known(statuses, jobs)) if each.name not in current]
 
 
@@ -49,7 +55,7 @@ def outdated(obj: RawObject, statuses: Sequence[Mapping[str, Any]], jobs: Sequen
         for step in statuses
         for age in range(KEPT_ATTEMPTS)
     }
-    kept.add(_of_source(obj))
+    kept |= {_of_source(obj), *(_recalling(obj, step) for step in statuses)}
     ended = [job for job in _known(statuses, jobs) if job_state.ending(job) is not None]
     return [ref(job) for job in ended if job["metadata"]["name"] not in kept]
 
@@ -101,6 +107,11 @@ def is_tracked(obj: RawObject) -> bool:
 def _of_source(obj: RawObject) -> str:
     """The Job of the latest attempt at finding the source's commit."""
     return str(((obj.get("status") or {}).get("source") or {}).get("jobName", ""))
+
+
+def _recalling(obj: RawObject, step: Mapping[str, Any]) -> str:
+    """The Job that asks the store for the results of the step's latest attempt."""
+    return recall.job_name(obj["metadata"]["name"], step["name"], int(step.get("attempt", 0)))
 
 
 def ref(obj: RawObject) -> ObjectRef:

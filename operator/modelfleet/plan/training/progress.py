@@ -14,13 +14,15 @@ from modelfleet.api import wire
 from modelfleet.api.training_job import Step, TrainingJobSpec
 from modelfleet.plan import backoff, conditions, job_state
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import Note, RawObject
+from modelfleet.plan.outcome import Note, ObjectRef, RawObject
 from modelfleet.plan.refusal import Refusal
 from modelfleet.plan.training import (
+    cleanup,
     dag,
     gang,
     placement,
     queueing,
+    recall,
     rendezvous,
     step_job,
     steps,
@@ -70,6 +72,7 @@ class Progress:
     """The steps as the last status had them, by name."""
     statuses: dict[str, StepStatus] = field(default_factory=dict)
     create: list[RawObject] = field(default_factory=list)
+    delete: list[ObjectRef] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     failure: Halt | None = None
     """A step failed for good."""
@@ -128,6 +131,11 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     verdict = steps.look(step.name, seen, progress.setting.now, policy.by_exit_code if policy is not None else ())
     if not progress.setting.spec.suspend:
         before, verdict = _judge(step, before, seen, verdict, progress)
+    if isinstance(verdict, steps.Over) and verdict.unseen:
+        found = _recall(step, before, seen, verdict, progress)
+        if isinstance(found, dict):
+            return found
+        verdict = found
     if isinstance(verdict, steps.Succeeded):
         return _succeed(step, attempt, verdict, progress)
     if isinstance(verdict, steps.Over):
@@ -177,6 +185,78 @@ def _held_back(step: Step, attempt: int, job_name: str, why: str, progress: Prog
         progress.notes.append(Note("Normal", "Preempted", f"step {step.name} was stopped: {why}"))
     progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
     return _status(step, "Pending", attempt, job_name, why)
+
+
+def _recall(
+    step: Step, before: Mapping[str, Any], seen: steps.Attempt, over: steps.Over, progress: Progress
+) -> StepStatus | steps.Succeeded | steps.Over:
+    """Nobody saw what came of an attempt: nothing is run again before the store said that it has no results of it.
+
+    While the job is suspended nobody is asked: that its Job is gone, then, is our own doing.
+    """
+    if progress.setting.spec.suspend:
+        if seen.job is None:
+            return over
+        return _status(step, "Pending", int(before["attempt"]), before.get("jobName"), "suspended")
+    answer = recall.answer(seen.recalled, is_gone=seen.job is None)
+    if isinstance(answer, recall.Asking):
+        return _ask_the_store(step, before, over, answer, seen.recalled, progress)
+    if isinstance(answer, recall.Missing):
+        return over if seen.job is None else _left_without_results(step, before, answer, progress)
+    return answer
+
+
+def _ask_the_store(
+    step: Step,
+    before: Mapping[str, Any],
+    over: steps.Over,
+    asking: recall.Asking,
+    asked: steps.Attempt | None,
+    progress: Progress,
+) -> StepStatus:
+    """Have the Job made that asks, and tell what keeps it."""
+    setting, attempt, where = progress.setting, int(before["attempt"]), ""
+    message = f"{over.message}: the store is asked for the results of attempt {attempt}"
+    if asked is None or asked.job is None:
+        try:
+            job = recall.job(setting.obj, setting.spec, step, attempt, setting.installation)
+        except placement.UnknownNodePoolError as error:
+            progress.blocked, where = Halt("UnknownNodePool", f"step {step.name}: {error}"), str(error)
+        else:
+            where = _create_asking(step, job, message, progress)
+    elif asking.worthless:
+        progress.delete.append(cleanup.ref(asked.job))
+    elif asking.trouble is not None:
+        where = asking.trouble.message
+        again = "" if over.reason == "JobDeleted" else f"; to run it again instead, delete Job {before['jobName']}"
+        told = f"step {step.name}: {message}: {where}{again}"
+        progress.trouble = progress.trouble or job_state.Trouble(asking.trouble.reason, told)
+    progress.due.append(backoff.LOOK_AGAIN_SECONDS if where else job_state.QUIET_SECONDS + 1.0)
+    return _status(step, before["phase"], attempt, before.get("jobName"), f"{message}: {where}" if where else message)
+
+
+def _create_asking(step: Step, job: RawObject, message: str, progress: Progress) -> str:
+    """Have the Job made that asks the store; why it cannot be, in words."""
+    refusal = progress.setting.refusals.get(job["metadata"]["name"])
+    if refusal is not None:
+        told = f"the API server refuses the Job that asks for its results: {refusal.message}"
+        progress.blocked = Halt("JobRefused", f"step {step.name}: {told}")
+        return told
+    progress.create.append(job)
+    progress.notes.append(Note("Normal", "Recalling", f"step {step.name}: {message}"))
+    return ""
+
+
+def _left_without_results(
+    step: Step, before: Mapping[str, Any], missing: recall.Missing, progress: Progress
+) -> StepStatus:
+    """It is done, and what it made is nowhere to be found. Whether it is to be run again, for hours, a person says."""
+    message = (
+        f"it is done, its pod went away before anybody read its report, and the store has no results:"
+        f" {missing.message}; to run it again, from its last checkpoint, delete Job {before['jobName']}"
+    )
+    progress.blocked = progress.blocked or Halt("ReportLost", f"step {step.name}: {message}")
+    return _status(step, before["phase"], int(before["attempt"]), before.get("jobName"), message)
 
 
 def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progress) -> StepStatus:

@@ -31,6 +31,8 @@ class Attempt:
     """The nodes that its pods are on."""
     waits_for: str = ""
     """What the queue says that it waits for."""
+    recalled: "Attempt | None" = None
+    """What is seen of the Job that asks the store for its results, where nobody was told of them (``recall.py``)."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Over:
     """When; ``None``: it was deleted, and the next attempt need not wait."""
     pause_seconds: int | None = None
     """How long the next attempt waits; ``None``: longer after each failure."""
+    unseen: bool = False
+    """Nobody saw how it ended: it may have done all its work, and its results lie in the store."""
 
 
 Verdict = Running | Succeeded | Over
@@ -76,7 +80,7 @@ Verdict = Running | Succeeded | Over
 def look(step: str, attempt: Attempt, now: datetime, rules: Sequence[FailureRule] = ()) -> Verdict:
     """What became of the attempt. ``rules`` are those of the job's failurePolicy."""
     if attempt.job is None:
-        return Over("Lost", "JobDeleted", "its Job was deleted", None)
+        return Over("Lost", "JobDeleted", "its Job was deleted", None, unseen=True)
     ended = job_state.ending(attempt.job)
     if ended is None:
         return _look_at_running(attempt, attempt.job["spec"]["completions"], now)
@@ -106,6 +110,12 @@ def _look_at_running(attempt: Attempt, wanted: int, now: datetime) -> Running | 
         wanted,
         unreachable.until_lost(attempt.pods, attempt.nodes, now),
     )
+
+
+def is_unseen(step: str, attempt: Attempt) -> bool:
+    """Whether it is over without anybody's having seen what came of it (:attr:`Over.unseen`)."""
+    ended = job_state.ending(attempt.job) if attempt.job is not None else None
+    return attempt.job is None or (ended is not None and ended.succeeded and _rank_zero(step, attempt.pods) is None)
 
 
 def needs_fresh_pods(step: str, attempt: Attempt) -> bool:
@@ -154,15 +164,26 @@ def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) 
     """
     exit_ = _rank_zero(step, pods)
     if exit_ is None:
-        return Over("Lost", "ReportLost", "its pod is gone and left no report", ended.at)
+        return Over(
+            "Lost",
+            "ReportLost",
+            "it is done, and its pod went away before anybody read its report",
+            ended.at,
+            unseen=True,
+        )
     if not exit_.message:
         message = (
             "it ended with exit code 0 but reported no results: end the program with modelfleet.runtime.train's"
             " finish(), which writes results.json and reports its digest"
         )
         return Over("Final", "ResultsMissing", message, ended.at)
+    return read(exit_.message, ended.at)
+
+
+def read(message: str, at: datetime) -> Succeeded | Over:
+    """What a step hands on, by the report that was left for it."""
     try:
-        report = wire.StepReport.model_validate_json(exit_.message)
+        report = wire.StepReport.model_validate_json(message)
         finite = {name: value for name, value in report.metrics.items() if gate.finite(value) is not None}
         wanted = {
             "uri": report.uri,
@@ -173,7 +194,7 @@ def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) 
         results = StepResultsStatus.model_validate({key: value for key, value in wanted.items() if value})
     except ValidationError as error:
         message = f"its results are malformed: {first_error(error)}; see the runtime's train library for their form"
-        return Over("Final", "ResultsMalformed", message, ended.at)
+        return Over("Final", "ResultsMalformed", message, at)
     return Succeeded(
         results.model_dump(by_alias=True, exclude_defaults=True), tuple(sorted(report.metrics.keys() - finite.keys()))
     )

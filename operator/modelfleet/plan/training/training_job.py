@@ -160,7 +160,11 @@ def _run(
     return Outcome(
         create=made.create,
         apply=[rendezvous.service(obj)] if any(rendezvous.is_needed(step) for step in order) else [],
-        delete=[*cleanup.strays(obj, statuses, observed.jobs), *cleanup.outdated(obj, statuses, observed.jobs)],
+        delete=[
+            *made.delete,
+            *cleanup.strays(obj, statuses, observed.jobs),
+            *cleanup.outdated(obj, statuses, observed.jobs),
+        ],
         status=status(obj, report, now),
         notes=[*made.notes, *_trouble_notes(before, report)],
         requeue_after=min(due, default=None),
