@@ -1,5 +1,6 @@
 """What a failed attempt means: by exit code, by disruption, by the limit of a step or of the job."""
 
+import json
 from typing import Any
 
 import pytest
@@ -141,6 +142,36 @@ def test_what_failed_while_the_operator_was_away_is_counted_and_begun_again_at_o
     world.finish("nightly-train-2", "boom", code=1)
     world.wait(3600)
     assert world.status["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(("retry", "pause"), [({}, 10), ({"retry": {"limit": 2, "backoffSeconds": 60}}, 60)])
+def test_disruptions_make_no_pause_longer(retry: dict[str, Any], pause: int) -> None:
+    """Neither the one after the next disruption, nor the one after a failure."""
+    world = begin(step("train", **retry))
+    for attempt in range(1, 6):
+        world.finish(f"nightly-train-{attempt}", reason="PodFailurePolicy")
+        world.settle()
+        assert world.wait(pause - 1) == 0
+        world.wait(2)
+        assert world.unfinished() == [f"nightly-train-{attempt + 1}"]
+    for attempt, doubled in ((6, pause), (7, 2 * pause)):
+        world.finish(f"nightly-train-{attempt}", "boom", code=1)
+        world.settle()
+        assert world.wait(doubled - 1) == 0
+        world.wait(2)
+        assert world.unfinished() == [f"nightly-train-{attempt + 1}"]
+    assert world.status["restarts"] == 2
+
+
+def test_a_store_that_stays_away_is_asked_less_and_less_often() -> None:
+    away = json.dumps({"file": "dataset", "reason": "Unreachable", "message": "connection refused"})
+    world = begin(step("train"))
+    for attempt, pause in ((1, 10), (2, 20), (3, 40)):
+        world.finish(f"nightly-train-{attempt}", away, code=75, container="fetch")
+        world.settle()
+        assert world.wait(pause - 1) == 0
+        world.wait(2)
+        assert world.unfinished() == [f"nightly-train-{attempt + 1}"]
 
 
 @pytest.mark.parametrize(

@@ -290,17 +290,30 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
         return _status(step, "Failed", attempt, before.get("jobName"), over.message)
     if before.get("phase") == "Running" and not setting.spec.suspend:
         progress.notes.append(Note("Normal" if over.reason == "Yielded" else "Warning", over.reason, what))
-    first = step.retry.backoff_seconds if step.retry is not None else backoff.FIRST_SECONDS
-    due = over.at + backoff.delay(attempt, first) if over.at is not None else setting.now
+    pause = _pause(step, before, over)
+    due = over.at + pause if over.at is not None else setting.now
     if over.pause_seconds is not None:
         due = (over.at or setting.now) + timedelta(seconds=over.pause_seconds)
     if over.reason == "GangIncomplete":
-        due += gang.apart(str(setting.obj["metadata"]["uid"]), backoff.delay(attempt, first))
+        due += gang.apart(str(setting.obj["metadata"]["uid"]), pause)
     moment = conditions.timestamp(due)
     message = f"{what}; the next attempt starts at {moment}"
     waiting = _status(step, "Pending", attempt, before.get("jobName"), message) | {"nextAttemptTime": moment}
     restarts = int(before.get("restarts", 0)) + (over.kind == "Failed")
     return _wait(step, waiting | {"restarts": restarts} if restarts else waiting, progress)
+
+
+def _pause(step: Step, before: Mapping[str, Any], over: steps.Over) -> timedelta:
+    """How long the next attempt waits: longer after each failure of the step; always as short after a disruption.
+
+    Whoever disrupted it says nothing about the step, and a pod that finds no room waits in the scheduler. What is
+    neither (a store out of reach, no room for the whole gang) goes by the attempts: it would come to nothing again.
+    """
+    first = step.retry.backoff_seconds if step.retry is not None else backoff.FIRST_SECONDS
+    if over.reason in steps.DISRUPTIONS:
+        return backoff.delay(1, first)
+    failures = int(before.get("restarts", 0)) + 1 if over.kind == "Failed" else int(before["attempt"])
+    return backoff.delay(failures, first)
 
 
 def _wait(step: Step, waiting: Mapping[str, Any], progress: Progress) -> StepStatus:

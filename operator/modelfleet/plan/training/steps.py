@@ -18,6 +18,10 @@ _FINAL_FETCHES: Final = frozenset({"HashMismatch", "SizeMismatch", "Invalid", "U
 """What ``fetch`` says of a dataset, or ``checkout`` of a commit, that another attempt would find again."""
 
 
+DISRUPTIONS: Final = frozenset({"Disrupted", "Preempted", "NodeLost"})
+"""Reasons why an attempt was lost that say nothing about the step itself."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What is seen of the latest attempt at a step."""
@@ -69,7 +73,7 @@ class Over:
     at: datetime | None
     """When; ``None``: it was deleted, and the next attempt need not wait."""
     pause_seconds: int | None = None
-    """How long the next attempt waits; ``None``: longer after each failure."""
+    """How long the next attempt waits, where that is settled; ``None``: see ``progress.py``."""
     unseen: bool = False
     """Nobody saw how it ended: it may have done all its work, and its results lie in the store."""
 
