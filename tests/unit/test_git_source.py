@@ -10,7 +10,7 @@ import pytest
 
 from e2e import git_server
 from e2e.git_server import Behaviour, Repository
-from modelfleet.api.wire import CheckoutOrder, FetchReport, ResolveOrder, ResolveReport, Wire
+from modelfleet.api.wire import CheckoutOrder, FetchReport, RefTrust, ResolveOrder, ResolveReport, Wire
 from modelfleet.runtime import checkout, git_source, resolve, store
 from modelfleet.runtime.report import TERMINATION_LOG_ENV, Exit, RefusedError
 from tests import ssh_server
@@ -75,6 +75,23 @@ def test_branches_tags_and_commits_are_resolved(server: Behaviour, repository: R
     assert resolved(url, "refs/heads/feature/x").commit == first
     tips = ["refs/tags/v1.0.0", "refs/tags/light", "refs/heads/release/1.0", "refs/heads/feature/x"]
     assert resolved(url, first) == ResolveReport(commit=first, refs=tips)
+
+
+def test_of_many_branches_those_that_decide_the_channel_are_told(server: Behaviour, repository: Repository) -> None:
+    commit = repository.commit({"a": "1"})
+    for number in range(20):
+        repository.git("branch", f"topic/{number}")
+    repository.git("branch", "release/1.0")
+    trust = [
+        RefTrust(kind="branch", pattern="main", trust=3),
+        RefTrust(kind="branch", pattern="release/*", trust=2),
+        RefTrust(kind="tag", pattern="*", trust=3),
+    ]
+    url = server.url("defect/.git")
+    refs = resolve.resolve(ResolveOrder(repository=url, revision=commit, trust=trust)).refs
+    assert len(refs) == 16
+    assert refs[:3] == ["refs/heads/main", "refs/heads/release/1.0", "refs/heads/topic/9"]
+    assert "refs/heads/main" not in resolved(url, commit).refs
 
 
 def test_a_commit_that_no_branch_ends_in_is_taken_but_has_no_ref(server: Behaviour, repository: Repository) -> None:

@@ -49,6 +49,13 @@ def test_the_commit_is_found_before_any_step_begins() -> None:
         "revision": "main",
         "path": "train",
         "credentialsPath": "/var/run/modelfleet/credentials/git",
+        "trust": [
+            {"kind": "tag", "pattern": "*", "trust": 3},
+            {"kind": "branch", "pattern": "main", "trust": 3},
+            {"kind": "branch", "pattern": "master", "trust": 3},
+            {"kind": "branch", "pattern": "release/*", "trust": 2},
+            {"kind": "branch", "pattern": "develop", "trust": 1},
+        ],
     }
     world.finish(RESOLVE_1, resolved("refs/heads/main"))
     world.settle()

@@ -134,6 +134,16 @@ class SigningCheck(Wire):
     keys: list[PublicKey]
 
 
+class RefTrust(Wire):
+    """How much a branch or tag says about a commit that several end in."""
+
+    kind: Literal["branch", "tag"]
+    pattern: str
+    """As in a shell: ``*`` is any text, slashes included."""
+    trust: int
+    """More is more; of a name that no pattern matches, it is 0."""
+
+
 class ResolveOrder(Wire):
     """Order of the ``resolve`` program: find out which commit a revision is."""
 
@@ -143,6 +153,8 @@ class ResolveOrder(Wire):
     path: str = ""
     """Folder of the repository that holds the project; empty: its root."""
     credentials_path: str | None = None
+    trust: list[RefTrust] = []
+    """The first that matches counts. Of many branches and tags, those that are trusted most are reported."""
 
 
 class DataDigest(Wire):
@@ -160,7 +172,8 @@ class ResolveReport(Wire):
     commit: str = ""
     """Full hash; empty where it was not found."""
     refs: list[str] = []
-    """The branch or tag it was found by; for a commit, those whose tip it is. Full names, as refs/heads/main."""
+    """The branch or tag it was found by; for a commit, those whose tip it is, the most trusted ones first. Full names,
+    as refs/heads/main."""
     params: dict[str, str] = {}
     """Of params.yaml at that commit, nested names joined by dots."""
     data: list[DataDigest] = []

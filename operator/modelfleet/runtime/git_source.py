@@ -11,9 +11,10 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ from dulwich.object_store import iter_tree_contents
 from dulwich.objects import Commit, ObjectID, Tree
 from dulwich.repo import Repo
 
+from modelfleet.api.wire import RefTrust
 from modelfleet.runtime import credentials, dvc, store
 from modelfleet.runtime.report import RefusedError
 
@@ -94,15 +96,16 @@ def connection(repository: str, credentials_path: str | None) -> Iterator[Remote
         yield Remote(client, path, store.redact(repository), secrets)
 
 
-def resolve(remote: Remote, revision: str) -> Resolved:
-    """Find the commit of a branch, a tag or a full hash.
+def resolve(remote: Remote, revision: str, trust: Sequence[RefTrust] = ()) -> Resolved:
+    """Find the commit of a branch, a tag or a full hash; a hash with the most trusted of the refs that end in it.
 
     Raises RefusedError: UnknownRevision, Invalid (ambiguous), Unreachable, Unauthorized.
     """
     refs = store.patiently(lambda: _refs(remote))
     if _COMMIT.fullmatch(revision):
         tips = [name for name, commit in refs.items() if commit == revision]
-        return Resolved(revision, tuple(sorted(tips, reverse=True)[:_TIPS]))
+        by_name = sorted(tips, reverse=True)
+        return Resolved(revision, tuple(sorted(by_name, key=lambda ref: _trust(ref, trust), reverse=True)[:_TIPS]))
     names = [revision] if revision.startswith("refs/") else [f"refs/tags/{revision}", f"refs/heads/{revision}"]
     found = [name for name in names if name in refs]
     if len(found) > 1:
@@ -112,6 +115,12 @@ def resolve(remote: Remote, revision: str) -> Resolved:
     if not found:
         raise RefusedError("UnknownRevision", _unknown(remote, revision, refs))
     return Resolved(refs[found[0]], (found[0],))
+
+
+def _trust(ref: str, rules: Sequence[RefTrust]) -> int:
+    """By the first rule that the branch or tag matches."""
+    kind, name = ("tag" if ref.startswith("refs/tags/") else "branch"), ref.split("/", 2)[2]
+    return next((rule.trust for rule in rules if rule.kind == kind and fnmatchcase(name, rule.pattern)), 0)
 
 
 def fetch(remote: Remote, commit: str, folder: Path) -> Repo:

@@ -30,7 +30,7 @@ def resolve(order: ResolveOrder) -> ResolveReport:
         git_source.connection(order.repository, order.credentials_path) as remote,
         tempfile.TemporaryDirectory(prefix="source-") as scratch,
     ):
-        found = git_source.resolve(remote, order.revision)
+        found = git_source.resolve(remote, order.revision, order.trust)
         with git_source.fetch(remote, found.commit, Path(scratch, "repository")) as repo:
             files = git_source.files(repo, found.commit, order.path, remote)
             recorded = dvc.recorded(files)

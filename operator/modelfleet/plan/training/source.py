@@ -70,6 +70,10 @@ def job(
         revision=git.revision,
         path=git.path or "",
         credentials_path=pods.credentials_path(held[0]),
+        trust=[
+            wire.RefTrust(kind=rule.kind, pattern=rule.pattern, trust=channel.ORDER.index(rule.channel))
+            for rule in installation.channels
+        ],
     )
     container = pods.runtime_container(
         RESOLVE,
