@@ -1,5 +1,6 @@
 """``serve`` as a real process with a real model: protocol, refusals, metrics, and how it stops."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from e2e import oip
 from modelfleet.api.wire import ServeOrder
@@ -142,6 +144,34 @@ def test_the_protocol_from_metadata_to_an_answer(start: Start) -> None:
             "id": "7",
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [3], "data": [1.0, float(np.float32(0.1)), -2.5]}],
         }
+
+
+async def test_a_client_that_sends_too_slowly_is_told_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "BODY_SECONDS", 0.2)
+    server = serve.Server()
+    server.loaded(onnx_model.OnnxModel("m", "1.2.0", "0" * 64, (), (), None))
+    runner = web.AppRunner(server.application(), access_log=None, lingering_time=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n\r\n{")
+        # To its end: the server closes the connection.
+        async with asyncio.timeout(60):
+            answer = await reader.read()
+        writer.close()
+    finally:
+        await runner.cleanup()
+        server.threads.shutdown()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within 0.2 s" in answer
+    assert server.pending == 0
+    assert (
+        server.registry.get_sample_value(
+            "modelfleet_inference_requests_total", {"model": "m", "version": "1.2.0", "code": "408"}
+        )
+        == 1
+    )
 
 
 def test_a_pod_that_requests_are_routed_to_says_its_revision_with_every_answer(start: Start) -> None:

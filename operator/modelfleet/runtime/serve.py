@@ -32,6 +32,9 @@ REQUEST_BYTES: Final = 32 * 2**20
 """The largest request; beyond it the answer is 413."""
 PENDING_LIMIT: Final = 64
 """Requests held at once; beyond it the answer is 503, so that a slow model does not eat the gateway's memory."""
+BODY_SECONDS: Final = 60.0
+"""How long a request may take to arrive, once its headers have: the largest one at 4.5 Mbit/s. Then the answer is 408,
+and the connection is closed. Idle connections are kept as aiohttp does, for longer than Envoy keeps its own."""
 DRAIN_SECONDS: Final = 2.0
 """Between turning unready and closing the port: what it takes for the news to reach whoever routes to us."""
 FINISH_SECONDS: Final = 20.0
@@ -157,7 +160,7 @@ class Server:
             raise RequestError(f"{PENDING_LIMIT} requests are under way: try again later", 503)
         self.pending += 1
         try:
-            body = await request.read()
+            body = await _read(request)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self.threads, _parse_and_answer, model, body)
         finally:
@@ -209,6 +212,15 @@ async def _serve(order: ServeOrder) -> None:
     finally:
         await runner.cleanup()
         server.threads.shutdown()
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body; a client that is slow, or gone without a word, does not keep others out for ever."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise RequestError(f"the request did not arrive within {BODY_SECONDS:g} s: send it faster", 408) from None
 
 
 def _parse_and_answer(model: OnnxModel, body: bytes) -> dict[str, Any]:
