@@ -25,6 +25,7 @@ from modelfleet.plan.training import (
     queueing,
     registration,
     rendezvous,
+    status_size,
     steps,
     trainer_status,
     training_status,
@@ -71,6 +72,8 @@ def plan(obj: RawObject, observed: Observed, installation: Installation, now: da
     before = obj.get("status") or {}
     if before.get("phase") not in FINISHED:
         outcome = trainer_status.show(outcome, obj["spec"], before, observed.reports)
+    if outcome.status is not None:
+        outcome = replace(outcome, status=status_size.bounded(outcome.status))
     forced, wait = unreachable.to_be_forced(observed.pods, observed.nodes, now)
     due = [seconds for seconds in (outcome.requeue_after, wait) if seconds is not None]
     return replace(outcome, delete=[*outcome.delete, *forced], requeue_after=min(due, default=None))
