@@ -4,11 +4,13 @@ import base64
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e import http_server
 from modelfleet.api.wire import CheckedFile, PublicKey, SigningCheck
 from modelfleet.runtime import signing, verify
 from modelfleet.runtime.report import RefusedError
@@ -141,6 +143,40 @@ def test_a_key_that_cannot_be_used_is_named(kind: str, signature: bytes) -> None
         pem = openssl("pkey", "-pubout", content=openssl("genrsa", "2048")).decode()
     with pytest.raises(RefusedError, match="public key mine"):
         signing.signer(DIGEST, signature, [PublicKey(name="mine", pem=pem)])
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """A Secret for a store that answers as S3 does, of what is missing, to a key that may not list: 403."""
+
+    class Handler(http_server.Handler):
+        def do_HEAD(self) -> None:  # noqa: N802 (as http.server names it)
+            self.answer(403)
+
+    secret = tmp_path / "store"
+    secret.mkdir()
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-central-1"}
+    with http_server.answering(Handler) as address:
+        for name, value in {**keys, "AWS_ENDPOINT_URL": address}.items():
+            (secret / name).write_text(value)
+        yield str(secret)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_store_that_does_not_tell_whether_there_is_a_signature(
+    tmp_path: Path, bucket: str, public: PublicKey, required: bool
+) -> None:
+    """It is not taken for missing, and the message says what to do."""
+    model = tmp_path / "m.onnx"
+    model.write_bytes(CONTENT)
+    uri = "s3://models/defect/1.4.0/m.onnx.sig"
+    file = CheckedFile(name="m", uri=f"file://{model}", sha256=DIGEST, signature_uri=uri, credentials_path=bucket)
+    found = verify.verify(file, None, SigningCheck(required=required, keys=[public]))
+    assert (found.verified, found.reason) == (False, "Unauthorized")
+    assert found.message == (
+        f"access to its signature {uri} is refused; S3 says so of a missing file, too, without s3:ListBucket:"
+        " grant that, or sign the artifact"
+    )
 
 
 @pytest.mark.parametrize("required", [True, False])

@@ -93,6 +93,15 @@ def _signed_by(file: CheckedFile, signing: SigningCheck) -> str | None:
             return None
         where = store.redact(file.signature_uri)
         raise RefusedError("Unsigned", f"there is no signature at {where}") from None
+    except RefusedError as refusal:
+        if refusal.reason != "Unauthorized":
+            raise
+        # It may be there: whoever can make the store refuse it must not thereby have an artifact pass for unsigned.
+        hint = "check the Secret"
+        if file.signature_uri.startswith("s3://"):
+            hint = "S3 says so of a missing file, too, without s3:ListBucket: grant that, or sign the artifact"
+        where = store.redact(file.signature_uri)
+        raise RefusedError("Unauthorized", f"access to its signature {where} is refused; {hint}") from None
     return signatures.signer(file.sha256, document, signing.keys)
 
 
