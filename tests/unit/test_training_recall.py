@@ -127,7 +127,7 @@ def test_a_store_that_refuses_access_holds_back_what_is_done_and_nothing_else() 
     says(done, "Unauthorized", "s3://…: the store refused access")
     done.settle()
     assert (done.condition("Ready")["reason"], done.unfinished()) == ("Unauthorized", [ASKS])
-    assert "to run it again instead, delete Job nightly-train-1" in done.condition("Ready")["message"]
+    assert "(or delete Job nightly-train-1 to run it again)" in done.condition("Ready")["message"]
     deleted = begin()
     job_is_deleted(deleted)
     deleted.settle()

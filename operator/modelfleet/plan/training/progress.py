@@ -6,102 +6,28 @@ two alone, and an attempt's Job has a fixed name: so a plan made twice starts no
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from modelfleet.api import wire
-from modelfleet.api.training_job import Step, TrainingJobSpec
+from modelfleet.api.training_job import Step
 from modelfleet.plan import backoff, conditions, job_state
-from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import Note, ObjectRef, RawObject
-from modelfleet.plan.refusal import Refusal
+from modelfleet.plan.outcome import Note
 from modelfleet.plan.training import (
-    cleanup,
     dag,
     gang,
+    lost_report,
     placement,
     queueing,
-    recall,
     rendezvous,
     step_job,
     steps,
     termination,
-    trainer_status,
 )
+from modelfleet.plan.training.record import Halt, Progress, Setting, StepStatus, step_status
 
 RESULTS_LENGTH: Final = 16 * 1024
 """Bytes that the results of all steps may take in the status, as JSON; it shall stay below 32 KiB as a whole."""
-
-StepStatus = dict[str, Any]
-"""As ``status.steps[]`` has it."""
-
-
-@dataclass(frozen=True)
-class Halt:
-    """Why the job as a whole cannot go on."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What steps are run by: the same for all steps of one plan."""
-
-    obj: RawObject
-    spec: TrainingJobSpec
-    installation: Installation
-    attempts: Mapping[str, steps.Attempt]
-    """By step name: the latest attempt at each step that was begun and is not done."""
-    refusals: Mapping[str, Refusal]
-    """What the API server would not take, by name."""
-    now: datetime
-    listening_since: datetime | None = None
-    """Since when this operator could be told anything; ``None``: always."""
-    reports: Mapping[str, trainer_status.Report] = field(default_factory=dict)
-    """By step name: what its pods told of their progress."""
-
-
-@dataclass
-class Progress:
-    """How far the steps are, and what is to be done; filled in step by step, in the order of the DAG."""
-
-    setting: Setting
-    known: Mapping[str, StepStatus]
-    """The steps as the last status had them, by name."""
-    statuses: dict[str, StepStatus] = field(default_factory=dict)
-    create: list[RawObject] = field(default_factory=list)
-    delete: list[ObjectRef] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    failure: Halt | None = None
-    """A step failed for good."""
-    blocked: Halt | None = None
-    """A step cannot be started until somebody changes something outside of the job."""
-    trouble: job_state.Trouble | None = None
-    """Why a pod does not run."""
-    held_back: Halt | None = None
-    """A step's Job is there and may not have pods yet."""
-    up: set[str] = field(default_factory=set)
-    """The steps whose pods are all ready."""
-    pods_ready: int = 0
-    pods_wanted: int = 0
-    due: list[float] = field(default_factory=list)
-    """Seconds until something is to be done or looked at again."""
-
-    @property
-    def restarts(self) -> int:
-        """How often steps began again after a failure."""
-        return sum(int(status.get("restarts", 0)) for status in {**self.known, **self.statuses}.values())
-
-    @property
-    def done(self) -> list[str]:
-        """Names of the steps that are done, in the order of the DAG."""
-        return [name for name, status in self.statuses.items() if status["phase"] == "Succeeded"]
-
-    def results(self) -> list[Mapping[str, Any]]:
-        """What the steps that are done handed on, in the order of the DAG."""
-        return [self.statuses[name].get("results") or {} for name in self.done]
 
 
 def advance(order: Sequence[Step], setting: Setting) -> Progress:
@@ -122,7 +48,7 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     attempt = int(before.get("attempt", 0))
     if attempt == 0:
         if waits_for := dag.waits_for(step, progress.done, progress.up):
-            return _status(step, "Pending", message=f"waiting for {waits_for}")
+            return step_status(step, "Pending", message=f"waiting for {waits_for}")
         return _start(step, 1, progress)
     if before.get("nextAttemptTime"):
         return _wait(step, before, progress)
@@ -132,7 +58,7 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     if not progress.setting.spec.suspend:
         before, verdict = _judge(step, before, seen, verdict, progress)
     if isinstance(verdict, steps.Over) and verdict.unseen:
-        found = _recall(step, before, seen, verdict, progress)
+        found = lost_report.settle(step, before, seen, verdict, progress)
         if isinstance(found, dict):
             return found
         verdict = found
@@ -141,7 +67,7 @@ def _advance(step: Step, before: Mapping[str, Any], progress: Progress) -> StepS
     if isinstance(verdict, steps.Over):
         return _begin_again(step, before, verdict, progress)
     if progress.setting.spec.suspend:
-        return _status(step, "Pending", attempt, before["jobName"], "suspended")
+        return step_status(step, "Pending", attempt, before["jobName"], "suspended")
     return _go_on(step, attempt, before["jobName"], verdict, progress)
 
 
@@ -176,7 +102,7 @@ def _go_on(step: Step, attempt: int, job_name: str, running: steps.Running, prog
         progress.trouble = progress.trouble or job_state.Trouble(
             running.trouble.reason, f"step {step.name}: {running.trouble.message}"
         )
-    return _status(step, "Running", attempt, job_name, message)
+    return step_status(step, "Running", attempt, job_name, message)
 
 
 def _held_back(step: Step, attempt: int, job_name: str, why: str, progress: Progress) -> StepStatus:
@@ -184,79 +110,7 @@ def _held_back(step: Step, attempt: int, job_name: str, why: str, progress: Prog
     if progress.known[step.name]["phase"] == "Running":
         progress.notes.append(Note("Normal", "Preempted", f"step {step.name} was stopped: {why}"))
     progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
-    return _status(step, "Pending", attempt, job_name, why)
-
-
-def _recall(
-    step: Step, before: Mapping[str, Any], seen: steps.Attempt, over: steps.Over, progress: Progress
-) -> StepStatus | steps.Succeeded | steps.Over:
-    """Nobody saw what came of an attempt: nothing is run again before the store said that it has no results of it.
-
-    While the job is suspended nobody is asked: that its Job is gone, then, is our own doing.
-    """
-    if progress.setting.spec.suspend:
-        if seen.job is None:
-            return over
-        return _status(step, "Pending", int(before["attempt"]), before.get("jobName"), "suspended")
-    answer = recall.answer(seen.recalled, is_gone=seen.job is None)
-    if isinstance(answer, recall.Asking):
-        return _ask_the_store(step, before, over, answer, seen.recalled, progress)
-    if isinstance(answer, recall.Missing):
-        return over if seen.job is None else _left_without_results(step, before, answer, progress)
-    return answer
-
-
-def _ask_the_store(
-    step: Step,
-    before: Mapping[str, Any],
-    over: steps.Over,
-    asking: recall.Asking,
-    asked: steps.Attempt | None,
-    progress: Progress,
-) -> StepStatus:
-    """Have the Job made that asks, and tell what keeps it."""
-    setting, attempt, where = progress.setting, int(before["attempt"]), ""
-    message = f"{over.message}: the store is asked for the results of attempt {attempt}"
-    if asked is None or asked.job is None:
-        try:
-            job = recall.job(setting.obj, setting.spec, step, attempt, setting.installation)
-        except placement.UnknownNodePoolError as error:
-            progress.blocked, where = Halt("UnknownNodePool", f"step {step.name}: {error}"), str(error)
-        else:
-            where = _create_asking(step, job, message, progress)
-    elif asking.worthless:
-        progress.delete.append(cleanup.ref(asked.job))
-    elif asking.trouble is not None:
-        where = asking.trouble.message
-        again = "" if over.reason == "JobDeleted" else f"; to run it again instead, delete Job {before['jobName']}"
-        told = f"step {step.name}: {message}: {where}{again}"
-        progress.trouble = progress.trouble or job_state.Trouble(asking.trouble.reason, told)
-    progress.due.append(backoff.LOOK_AGAIN_SECONDS if where else job_state.QUIET_SECONDS + 1.0)
-    return _status(step, before["phase"], attempt, before.get("jobName"), f"{message}: {where}" if where else message)
-
-
-def _create_asking(step: Step, job: RawObject, message: str, progress: Progress) -> str:
-    """Have the Job made that asks the store; why it cannot be, in words."""
-    refusal = progress.setting.refusals.get(job["metadata"]["name"])
-    if refusal is not None:
-        told = f"the API server refuses the Job that asks for its results: {refusal.message}"
-        progress.blocked = Halt("JobRefused", f"step {step.name}: {told}")
-        return told
-    progress.create.append(job)
-    progress.notes.append(Note("Normal", "Recalling", f"step {step.name}: {message}"))
-    return ""
-
-
-def _left_without_results(
-    step: Step, before: Mapping[str, Any], missing: recall.Missing, progress: Progress
-) -> StepStatus:
-    """It is done, and what it made is nowhere to be found. Whether it is to be run again, for hours, a person says."""
-    message = (
-        f"it is done, its pod went away before anybody read its report, and the store has no results:"
-        f" {missing.message}; to run it again, from its last checkpoint, delete Job {before['jobName']}"
-    )
-    progress.blocked = progress.blocked or Halt("ReportLost", f"step {step.name}: {message}")
-    return _status(step, before["phase"], int(before["attempt"]), before.get("jobName"), message)
+    return step_status(step, "Pending", attempt, job_name, why)
 
 
 def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progress) -> StepStatus:
@@ -269,11 +123,11 @@ def _succeed(step: Step, attempt: int, verdict: steps.Succeeded, progress: Progr
             " artifacts once, in the step that makes them, and the rest as files"
         )
         progress.failure = progress.failure or Halt("ResultsTooLarge", f"step {step.name}: {message}")
-        return _status(step, "Failed", attempt, _job_name(step, attempt, progress), message)
+        return step_status(step, "Failed", attempt, _job_name(step, attempt, progress), message)
     dropped = ", ".join(verdict.dropped)
     message = f"metrics that are no finite numbers were dropped: {dropped}" if dropped else ""
     progress.notes.append(Note("Normal", "StepSucceeded", f"step {step.name} succeeded in attempt {attempt}"))
-    status = _status(step, "Succeeded", attempt, _job_name(step, attempt, progress), message)
+    status = step_status(step, "Succeeded", attempt, _job_name(step, attempt, progress), message)
     return {**status, "results": dict(verdict.results)}
 
 
@@ -287,7 +141,7 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
     used_up = _used_up(step, before, progress) if over.kind == "Failed" else ""
     if used_up or over.kind == "Final":
         progress.failure = progress.failure or Halt(over.reason, f"step {step.name}{used_up}: {over.message}")
-        return _status(step, "Failed", attempt, before.get("jobName"), over.message)
+        return step_status(step, "Failed", attempt, before.get("jobName"), over.message)
     if before.get("phase") == "Running" and not setting.spec.suspend:
         progress.notes.append(Note("Normal" if over.reason == "Yielded" else "Warning", over.reason, what))
     pause = _pause(step, before, over)
@@ -298,7 +152,7 @@ def _begin_again(step: Step, before: Mapping[str, Any], over: steps.Over, progre
         due += gang.apart(str(setting.obj["metadata"]["uid"]), pause)
     moment = conditions.timestamp(due)
     message = f"{what}; the next attempt starts at {moment}"
-    waiting = _status(step, "Pending", attempt, before.get("jobName"), message) | {"nextAttemptTime": moment}
+    waiting = step_status(step, "Pending", attempt, before.get("jobName"), message) | {"nextAttemptTime": moment}
     restarts = int(before.get("restarts", 0)) + (over.kind == "Failed")
     return _wait(step, waiting | {"restarts": restarts} if restarts else waiting, progress)
 
@@ -352,31 +206,31 @@ def _start(step: Step, attempt: int, progress: Progress) -> StepStatus:
     """Create the Job of an attempt, unless the job is suspended, or somebody refuses it."""
     setting, before = progress.setting, progress.known.get(step.name, {})
     if setting.spec.suspend:
-        return _status(step, "Pending", message="suspended")
+        return step_status(step, "Pending", message="suspended")
     told = step_job.Told(termination.finishes(setting.spec, before), before.get("priorityClassName") or "")
     inputs = _inputs(step, progress)
     try:
         job = step_job.job(setting.obj, setting.spec, step, attempt, inputs, setting.installation, told)
     except placement.UnknownNodePoolError as error:
         progress.blocked = Halt("UnknownNodePool", f"step {step.name}: {error}")
-        return _status(step, "Pending", message=str(error))
+        return step_status(step, "Pending", message=str(error))
     name = job["metadata"]["name"]
     refusal = setting.refusals.get(name)
     if refusal is not None:
         halt = Halt("JobRefused", f"step {step.name}: the API server refuses its Job: {refusal.message}")
         if refusal.final:
             progress.failure = progress.failure or halt
-            return _status(step, "Failed", message=halt.message)
+            return step_status(step, "Failed", message=halt.message)
         progress.blocked = halt
         progress.due.append(backoff.LOOK_AGAIN_SECONDS)
-        return _status(step, "Pending", message=halt.message)
+        return step_status(step, "Pending", message=halt.message)
     progress.create.append(job)
     progress.due.append(job_state.QUIET_SECONDS + 1.0)
     progress.notes.append(Note("Normal", "StepStarted", f"step {step.name} started: Job {name}"))
     why = queueing.held_back(job)
     if why:
         progress.held_back = progress.held_back or Halt("Queued", f"step {step.name}: {why}")
-    status = _status(step, "Pending" if why else "Running", attempt, name, why)
+    status = step_status(step, "Pending" if why else "Running", attempt, name, why)
     return status | termination.started(setting.spec, before)
 
 
@@ -393,19 +247,6 @@ def _inputs(step: Step, progress: Progress) -> dict[str, wire.StepInput]:
 
 def _job_name(step: Step, attempt: int, progress: Progress) -> str:
     return rendezvous.job_name(progress.setting.obj["metadata"]["name"], step.name, attempt)
-
-
-def _status(
-    step: Step, phase: str, attempt: int | None = None, job_name: str | None = None, message: str = ""
-) -> StepStatus:
-    status = {
-        "name": step.name,
-        "phase": phase,
-        "attempt": attempt,
-        "jobName": job_name,
-        "message": conditions.shorten(message) or None,
-    }
-    return {key: value for key, value in status.items() if value is not None}
 
 
 def is_begun(before: Mapping[str, Any]) -> bool:

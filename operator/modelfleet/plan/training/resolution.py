@@ -13,7 +13,7 @@ from modelfleet.api.training_job import SourceGit, Step
 from modelfleet.plan import backoff, conditions, job_state
 from modelfleet.plan.outcome import Note
 from modelfleet.plan.training import placement, source
-from modelfleet.plan.training.progress import Halt, Progress, Setting
+from modelfleet.plan.training.record import Halt, Progress, Setting
 from modelfleet.plan.training.steps import Attempt
 
 FINAL_REASONS: Final = frozenset({"UnknownRevision", "Invalid"})

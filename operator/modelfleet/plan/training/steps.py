@@ -171,7 +171,7 @@ def _read_report(step: str, ended: job_state.Ending, pods: Sequence[RawObject]) 
         return Over(
             "Lost",
             "ReportLost",
-            "it is done, and its pod went away before anybody read its report",
+            "it is done, but its report was never read",
             ended.at,
             unseen=True,
         )

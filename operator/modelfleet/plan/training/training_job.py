@@ -32,7 +32,7 @@ from modelfleet.plan.training import (
     unreachable,
 )
 from modelfleet.plan.training import resolution as resolving
-from modelfleet.plan.training.progress import Halt, Progress
+from modelfleet.plan.training.record import Halt, Progress, Setting
 from modelfleet.plan.training.training_status import FINISHED, Report, status
 
 _SOON_SECONDS: Final = 1.0
@@ -93,7 +93,7 @@ def _plan(obj: RawObject, observed: Observed, installation: Installation, now: d
         return _end(obj, report, observed, now)
     known = training_status.known_steps(before, written)
     reports = {report.step: report for report in observed.reports}
-    setting = progress.Setting(
+    setting = Setting(
         obj, spec, installation, observed.attempts, observed.refusals, now, observed.listening_since, reports
     )
     resolution = resolving.advance(setting, order, observed.source)
