@@ -148,6 +148,36 @@ def test_a_job_deleted_by_hand_is_run_again(kubectl: Kubectl, files: Files, name
     assert done["status"]["steps"][0]["jobName"] == "job-prepare-2"
 
 
+def test_steps_that_end_while_no_operator_is_there_are_not_run_again(
+    kubectl: Kubectl, operator_pods: Kubectl, files: Files, namespace: str, train_image: str
+) -> None:
+    """One loses its pod and one its Job before anybody read their reports: the store has their results."""
+    slow = "import time; time.sleep(15); " + REPORT.format(metrics="{'rows': 500}")
+    first = [objects.step(name, train_image, slow) for name in ("one", "other")]
+    last = objects.step("train", train_image, ARTIFACT, "one", "other")
+    kubectl.apply(objects.training_job(files, namespace, [*first, last]))
+    for name in ("one", "other"):
+        kubectl.wait_for("job", f"job-{name}-1", lambda job: job.get("status", {}).get("active") == 1)
+    operator_pods("scale", "deployment", "modelfleet", "--replicas=0")
+    operator_pods("wait", "pods", "--for=delete", "--selector=app.kubernetes.io/name=modelfleet", "--timeout=90s")
+    try:
+        for name in ("one", "other"):
+            kubectl("wait", f"job/job-{name}-1", "--for=condition=Complete", "--timeout=180s")
+        before = kubectl.get("trainingjob", "job")
+        assert before is not None
+        if any(step["phase"] == "Succeeded" for step in before["status"]["steps"]):
+            raise AssertionError("the operator saw a step end: it ought to be slower")
+        kubectl("delete", "pods", "--selector=batch.kubernetes.io/job-name=job-one-1", "--wait=true")
+        kubectl("delete", "job", "job-other-1", "--wait=true")
+    finally:
+        operator_pods("scale", "deployment", "modelfleet", "--replicas=2")
+    done = kubectl.wait_for("trainingjob", "job", lambda job: is_true(job, "Ready"), timeout=300)
+    assert [step["attempt"] for step in done["status"]["steps"]] == [1, 1, 1]
+    assert [step["results"]["metrics"] for step in done["status"]["steps"][:2]] == [{"rows": "500"}] * 2
+    jobs = {job["metadata"]["name"] for job in kubectl.list("jobs", "modelfleet.dev/training-job=job")}
+    assert jobs == {"job-one-1", "job-one-1-recall", "job-other-1-recall", "job-train-1"}
+
+
 def test_a_job_deleted_midway_leaves_nothing_running(
     kubectl: Kubectl, files: Files, namespace: str, train_image: str
 ) -> None:
