@@ -162,6 +162,8 @@ def test_suspension_stops_the_pods_and_resumption_starts_new_ones(bench: Bench) 
     bench.kubectl("patch", "trainingjob", "nightly", "--type=merge", '--patch={"spec": {"suspend": true}}')
     bench.until("trainingjob", "nightly", lambda job: job["status"]["phase"] == "Suspended")
     bench.kubectl("wait", "job/nightly-train-1", "--for=delete", "--timeout=180s")
+    # Seen to be gone in the suspension, it is known to have ended by it, and the store is not asked.
+    bench.until("trainingjob", "nightly", lambda job: job["status"]["steps"][0].get("nextAttemptTime"))
     bench.kubectl("patch", "trainingjob", "nightly", "--type=merge", '--patch={"spec": {"suspend": false}}')
     bench.job("nightly-train-2")
     running = bench.until("trainingjob", "nightly", lambda job: job["status"]["phase"] == "Running")
