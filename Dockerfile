@@ -48,7 +48,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install \
-       --no-cache-dir --only-binary :all: --require-hashes --requirement /opt/venv/requirements.txt \
+       --no-cache-dir --only-binary :all: --require-hashes --no-deps --requirement /opt/venv/requirements.txt \
     && rm -rf /tmp/pip
 
 # PyTorch with its CUDA libraries: one image for CPU and GPU nodes, at the price of its size.
@@ -58,7 +58,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     python3 -m venv /tmp/pip \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install \
-       --no-cache-dir --only-binary :all: --require-hashes --requirement /opt/venv/requirements.txt \
+       --no-cache-dir --only-binary :all: --require-hashes --no-deps --requirement /opt/venv/requirements.txt \
     && rm -rf /tmp/pip
 
 FROM operator-dependencies AS operator
@@ -70,12 +70,14 @@ USER 65532:65532
 ENTRYPOINT ["python", "-P", "-m", "modelfleet"]
 
 # What runs in users' pods carries the contract and the runtime, nothing of the operator. ONNX Runtime would report the
-# models it loads to its maker: ORT_DISABLE_TELEMETRY ends that, also for a step's own script.
+# models it loads to its maker, and huggingface_hub what it is used for: the variables end that, also for a step's own
+# script.
 FROM runtime-dependencies AS runtime
 LABEL org.opencontainers.image.title="modelfleet runtime" \
       org.opencontainers.image.description="Fetches, verifies and serves models (Open Inference Protocol v2)" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV ORT_DISABLE_TELEMETRY=1
+ENV HF_HUB_DISABLE_TELEMETRY=1 \
+    ORT_DISABLE_TELEMETRY=1
 COPY operator/modelfleet/__init__.py /opt/modelfleet/modelfleet/
 COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
 COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime
@@ -87,7 +89,8 @@ FROM train-dependencies AS train
 LABEL org.opencontainers.image.title="modelfleet train" \
       org.opencontainers.image.description="PyTorch, ONNX export and quantization, and modelfleet's library for training steps" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV ORT_DISABLE_TELEMETRY=1
+ENV HF_HUB_DISABLE_TELEMETRY=1 \
+    ORT_DISABLE_TELEMETRY=1
 COPY operator/modelfleet/__init__.py /opt/modelfleet/modelfleet/
 COPY operator/modelfleet/api /opt/modelfleet/modelfleet/api
 COPY operator/modelfleet/runtime /opt/modelfleet/modelfleet/runtime

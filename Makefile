@@ -32,7 +32,7 @@ $(VENV)/complete:
 	echo "==> Python packages into $(VENV)"; \
 	rm -rf $(VENV); \
 	$(PYTHON3) -m venv $(VENV); \
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt; \
 	touch $@
 
 cluster: venv  ## bring the cluster up and leave it, with simulated gateways

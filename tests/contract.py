@@ -124,7 +124,7 @@ def training_job() -> Document:
                     "secretRef": {"name": "store"},
                 },
                 "model": {
-                    "storageUri": "s3://models/backbone.safetensors",
+                    "storageUri": "hf://org/backbone/model.safetensors",
                     "digest": f"sha256:{DIGEST}",
                     "secretRef": {"name": "store"},
                 },

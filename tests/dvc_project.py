@@ -3,6 +3,8 @@
 ``PROJECT`` is what Git holds, for ``str.format`` with the remote's ``url``; ``REMOTE`` what ``dvc push`` put there.
 """
 
+from pathlib import Path
+
 PROJECT = {
     ".dvc/config": "[core]\n    remote = storage\n['remote \"storage\"']\n    url = {url}\n",
     "params.yaml": "lr: 0.001\nmodel: {{width: 64, layers: [8, 16], dropout: null, flip: true}}\n",
@@ -65,3 +67,11 @@ REMOTE = {
     "files/md5/20/94b601daac3d68f5aed51d3c20f7cd": b"one\ntwo\n",
     "files/md5/34/4fd2323dd33d5c058b7cf27de029e8": b"x,y\n1,2\n",
 }
+
+
+def write(folder: Path, url: str) -> Path:
+    """The project as Git holds it, with a remote at a URL; its folder."""
+    for name, content in PROJECT.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content.format(url=url))
+    return folder

@@ -12,6 +12,7 @@ _DIGEST = "must be a SHA-256: 64 lower-case hexadecimal digits"
 _PREFIXED = "must be sha256: and a SHA-256 of 64 lower-case hexadecimal digits"
 _COMMIT = "must be a full commit hash"
 _URI = "must be an http, https, s3, gs, abfs, hf or file URL"
+_REPOSITORY = "must name a repository of the Hub by its owner and name"
 _WRITABLE = "must be a folder that can be written"
 _VERSION = "must be a SemVer 2 version"
 _DECIMAL = "must be a decimal number as text"
@@ -162,6 +163,10 @@ RULES = (
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "ftp://models.example/x"}, "spec.artifacts[0].uri", _URI),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "s3://models/with space"}, "spec.artifacts[0].uri", _URI),
     Refusal("ModelVersion", {"spec.artifacts.0.uri": "https://[models.example/x"}, "spec.artifacts[0].uri", _URI),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "hf://model.onnx"}, "spec.artifacts[0].uri", _REPOSITORY),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "hf://datasets/org"}, "spec.artifacts[0].uri", _REPOSITORY),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "hf://buckets/org/b/x"}, "spec.artifacts[0].uri", _REPOSITORY),
+    Refusal("ModelVersion", {"spec.artifacts.0.uri": "hf://org/model"}, "spec.artifacts[0].uri", "must name one file"),
     Refusal("ModelVersion", {"spec.artifacts.0.signatureUri": "m.sig"}, "spec.artifacts[0].signatureUri", _URI),
     Refusal("ModelVersion", {"spec.verification.every": "90m"}, "spec.verification.every", _HOURS),
     Refusal("ModelVersion", {"spec.verification.every": "0h"}, "spec.verification.every", _HOURS),
@@ -207,6 +212,12 @@ RULES = (
         "TrainingJob", {"spec.source.dvc.targets": ["../data"]}, "spec.source.dvc.targets[0]", "must not have . or"
     ),
     Refusal("TrainingJob", {"spec.initializer": {}}, "spec.initializer", "initializer needs dataset, model, or both"),
+    Refusal(
+        "TrainingJob",
+        {"spec.initializer.model": {"storageUri": "hf://org/backbone@v1/", "digest": f"sha256:{DIGEST}"}},
+        "spec.initializer.model",
+        "digest is of one file",
+    ),
     Refusal("TrainingJob", {"spec.initializer.model.digest": DIGEST}, "spec.initializer.model.digest", _PREFIXED),
     Refusal("TrainingJob", {"spec.source.git.path": "/train"}, "spec.source.git.path", "no slash at its ends"),
     Refusal(

@@ -81,6 +81,7 @@ PROGRAMS: dict[str, Program] = {
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", (0, 7), (1, 0), minutes=3),
     "coredns": Program("coredns", "github.com/coredns/coredns", minutes=3),
     "versitygw": Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", minutes=2),
+    "fake-gcs-server": Program("fake-gcs-server", "github.com/fsouza/fake-gcs-server", minutes=3),
     "pilot-discovery": Program("istio", "istio.io/istio/pilot/cmd/pilot-discovery", minutes=14, tags=_PILOT_TAGS),
     "kueue": Program("kueue", "sigs.k8s.io/kueue/cmd/kueue", minutes=10),
     "rollouts-controller": Program(

@@ -17,6 +17,7 @@ from modelfleet.runtime import checkout, dvc, dvc_pull, store
 from modelfleet.runtime.fetch import fetch_folder
 from modelfleet.runtime.report import REPORT_LIMIT, RefusedError, encode
 from tests.dvc_project import LISTING, PROJECT, REMOTE
+from tests.dvc_project import write as project
 from tests.unit import file_server
 from tests.unit.file_server import Behaviour
 
@@ -31,13 +32,6 @@ def remote() -> Iterator[Behaviour]:
     with file_server.serving() as up:
         up.files = dict(REMOTE)
         yield up
-
-
-def project(folder: Path, url: str) -> Path:
-    for name, content in PROJECT.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content.format(url=url))
-    return folder
 
 
 def refusal(folder: Path, **order: object) -> RefusedError:
@@ -170,7 +164,7 @@ def test_a_listing_leads_nowhere_else(remote: Behaviour, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("url", "order", "said"),
     [
-        ("/srv/dvc", {}, "pods reach http, https, s3, gs and abfs only"),
+        ("/srv/dvc", {}, "pods reach http, https, s3, gs and azure only"),
         ("ssh://me@store/dvc", {}, "pods reach http"),
         ("http://[store/dvc", {}, "is no URL"),
         ("a\nnonsense", {}, "cannot be read"),
@@ -226,3 +220,21 @@ def test_a_file_is_brought_over_http(remote: Behaviour, tmp_path: Path) -> None:
     wanted = FetchFolder(name="model", uri=remote.url("hub/backbone.bin"), path=str(tmp_path / "model"))
     (path,) = fetch_folder(wanted)
     assert (path.name, path.read_bytes()) == ("backbone.bin", b"b" * 10)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("azure://data/dvc", "abfs://data/dvc/files/md5/77/aa"),
+        ("azure://data", "abfs://data/files/md5/77/aa"),
+        (
+            "azure://data/dvc\n    account_name = vision",
+            "abfs://data@vision.dfs.core.windows.net/dvc/files/md5/77/aa",
+        ),
+        ("gs://data/dvc", "gs://data/dvc/files/md5/77/aa"),
+    ],
+)
+def test_a_remote_is_addressed_as_the_drivers_write_it(tmp_path: Path, url: str, address: str) -> None:
+    folder = project(tmp_path / "source", url)
+    remote = dvc_pull._remote(folder, folder, PullOrder(targets=[]))
+    assert remote.uri("77aa", legacy=False) == address

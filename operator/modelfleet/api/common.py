@@ -90,8 +90,18 @@ StoreUri = Annotated[
             rf"^(https?|s3|gs|abfs|hf|file)://(({_HOST}+|{_HOST}*{_ADDRESS}(:[0-9]+)?)(/[!-~]*)?|/[!-~]+)$",
             "must be an http, https, s3, gs, abfs, hf or file URL, such as s3://models/defect/int8.onnx",
         ),
+        lacks(
+            r"^hf://(/|buckets/|((datasets|spaces)/)?[^/]*/?$)",
+            "must name a repository of the Hub by its owner and name, such as hf://org/backbone",
+        ),
         _no_password,
     ),
+]
+REPOSITORY_PATTERN = r"^hf://((datasets|spaces)/)?[^/]+/[^/]+/?$"
+"""A repository of the Hub as a whole."""
+FileUri = Annotated[
+    StoreUri,
+    Rules(lacks(REPOSITORY_PATTERN, "must name one file of the repository, such as hf://org/backbone/int8.onnx")),
 ]
 WritableStoreUri = Annotated[
     str,

@@ -41,7 +41,7 @@ class Artifact(Contract):
 
     name: common.ShortName
     """Name of the build, unique in this version; pools choose by it."""
-    uri: common.StoreUri
+    uri: common.FileUri
     """Where the file lies: an http, https, s3, gs, abfs, hf or file URL. Not part of the version's identity."""
     sha256: common.Sha256
     """SHA-256 of the file, 64 lower-case hexadecimal digits. No digest, no deployment."""
@@ -61,7 +61,7 @@ class Artifact(Contract):
     """Device memory it needs, such as 2Gi: of the accelerator where it asks for one, else of the node."""
     credentials_secret_ref: common.SecretReference | None = None
     """Secret with the store's credentials; absent: the store is read anonymously."""
-    signature_uri: common.StoreUri | None = None
+    signature_uri: common.FileUri | None = None
     """Where the artifact's signature lies; absent: beside the artifact, at its uri with .sig appended. Not part of the
     version's identity."""
 

@@ -1,5 +1,6 @@
 """TrainingJob: a DAG of steps, the gate its results must pass, and the ModelVersion it registers."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -32,7 +33,7 @@ class SourceDvc(Contract):
     """Data that DVC keeps beside Git, as of the source's commit."""
 
     remote: common.RemoteName | None = None
-    """Name of a remote in .dvc/config; absent: its default one. http, https, s3, gs or abfs."""
+    """Name of a remote in .dvc/config; absent: its default one. http, https, s3, gs or azure."""
     targets: Annotated[list[common.FolderPath], Field(min_length=1, max_length=32), Unique()] = Field(
         default_factory=list
     )
@@ -53,7 +54,7 @@ class Source(Contract):
 class DatasetInitializer(Contract):
     """A dataset file that is fetched and verified before the first steps start."""
 
-    storage_uri: common.StoreUri
+    storage_uri: common.FileUri
     """Where the file lies."""
     digest: common.PrefixedSha256
     """sha256: and the SHA-256 of the file, 64 hexadecimal digits."""
@@ -64,8 +65,18 @@ class DatasetInitializer(Contract):
 class ModelInitializer(Contract):
     """A model to begin with, a file or a folder."""
 
+    rules: ClassVar = (
+        Rule(
+            f"!has(self.digest) || !self.storageUri.matches(r'{common.REPOSITORY_PATTERN}')",
+            "digest is of one file, and storageUri names a whole repository of the Hub: name a file of it, or a commit"
+            " (hf://org/backbone@<commit>) instead of the digest",
+            lambda self: not self.has("digest") or not re.search(common.REPOSITORY_PATTERN, self.storage_uri),
+        ),
+    )
+
     storage_uri: common.StoreUri
-    """Where it lies. Of a folder all files are brought; http and https have files only."""
+    """Where it lies. Of a folder all files are brought, of a repository of the Hub (hf) those of one commit; http and
+    https have files only."""
     digest: common.PrefixedSha256 | None = None
     """sha256: and the SHA-256 of the file; absent: what lies there is taken as it is, a folder always."""
     secret_ref: common.SecretReference | None = None

@@ -22,7 +22,7 @@ Tolerance = Annotated[
 class Samples(Contract):
     """Inputs on which the precisions are compared."""
 
-    uri: common.StoreUri
+    uri: common.FileUri
     """Where the file lies: an .npz file of NumPy with an array for each input, by its name, samples along the first
     axis."""
     sha256: common.Sha256

@@ -10,3 +10,5 @@ import os
 # ONNX Runtime's official builds report each model they load, with hashes of its graph, to their maker over the network.
 # What runs in a factory tells nobody: the variable is read when onnxruntime is imported, so it is set before that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# The same of the Hub's client.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -8,7 +8,7 @@ import configparser
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -77,15 +77,24 @@ def _remote(root: Path, project: Path, order: PullOrder) -> _Remote:
             break
     name = order.remote or config.get("core", "remote", fallback="")
     sections = [f"'remote \"{name}\"'", f'remote "{name}"']
-    url = next((config.get(each, "url", fallback="") for each in sections if config.has_section(each)), "")
+    section: Mapping[str, str] = next((config[each] for each in sections if config.has_section(each)), {})
+    url = section.get("url", "")
     if not url:
         what = f"no remote {name}" if name else "no default remote: name one in source.dvc.remote"
         raise RefusedError("Invalid", f".dvc/config of the source has {what}")
-    if not url.startswith(("http://", "https://", "s3://", "gs://", "abfs://")):
+    if not url.startswith(("http://", "https://", "s3://", "gs://", "azure://")):
         raise RefusedError(
-            "Invalid", f"DVC's remote {name} is {store.redact(url)}: pods reach http, https, s3, gs and abfs only"
+            "Invalid", f"DVC's remote {name} is {store.redact(url)}: pods reach http, https, s3, gs and azure only"
         )
-    return _Remote(url, order.credentials_path)
+    return _Remote(_azure(url, section.get("account_name", "")), order.credentials_path)
+
+
+def _azure(url: str, account: str) -> str:
+    """DVC's way to write a container of Azure's, as fsspec writes it; all other URLs as they are."""
+    if not url.startswith("azure://"):
+        return url
+    container, slash, path = url.removeprefix("azure://").partition("/")
+    return f"abfs://{container}{f'@{account}.dfs.core.windows.net' if account else ''}{slash}{path}"
 
 
 def _files(out: dvc.Out, remote: _Remote) -> Iterator[tuple[str, str]]:

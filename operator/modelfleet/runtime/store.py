@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
-import fsspec
-
-from modelfleet.runtime import credentials
+from modelfleet.runtime import credentials, drivers
 from modelfleet.runtime.report import RefusedError
 
 logger = logging.getLogger(__name__)
@@ -61,7 +58,10 @@ def redact(uri: str) -> str:
         parts = urlsplit(uri)
     except ValueError:
         return f"{uri.partition('://')[0]}://…"
-    plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    # What stands before the @ is a container of Azure's, unless there is a password with it.
+    user, _, host = parts.netloc.rpartition("@")
+    shown = parts.netloc if parts.scheme == "abfs" and ":" not in user else host
+    plain = f"{parts.scheme}://{shown}{parts.path}"
     return plain if len(plain) <= _PRINTED else f"{plain[: _PRINTED // 3]}…{plain[1 - _PRINTED + _PRINTED // 3 :]}"
 
 
@@ -83,8 +83,15 @@ def reading(uri: str, credentials_path: str | None, *, offset: int = 0, limit: i
                 length = response.content_length
                 size = start + length if length is not None else None
                 yield Stream(start, size, _until_empty(file, limit - start if limit is not None else None))
+            return
+        found = filesystem.info(path)
+        if found["type"] == "directory":
+            raise NotFoundError("Unreachable", f"{redact(uri)}: is a folder in the store: name one file of it")
+        size = found["size"]
+        if _protocol(uri) == "hf":
+            with drivers.streaming(filesystem, path, offset) as file:
+                yield Stream(offset, size, _until_empty(file, _least(size, limit) - offset))
         else:
-            size = filesystem.info(path)["size"]
             yield Stream(offset, size, _ranges(filesystem, path, offset, _least(size, limit)))
 
 
@@ -95,12 +102,18 @@ def find(uri: str, credentials_path: str | None) -> dict[str, str]:
     if protocol in ("http", "https"):
         return {urlsplit(uri).path.rstrip("/").rpartition("/")[2] or "file": uri}
     with _sorted_errors(uri, access):
-        names = sorted(filesystem.find(path))
-    root = path.rstrip("/")
-    found = {name.removeprefix(root).lstrip("/") or name.rpartition("/")[2]: f"{protocol}://{name}" for name in names}
-    if not found:
+        if protocol == "hf":
+            uri = drivers.at_commit(filesystem, uri)
+            path = filesystem._strip_protocol(uri)
+        # A name that ends in a slash marks a folder where the store has none.
+        names = [name for name in sorted(filesystem.find(path)) if not name.endswith("/")]
+    root, base = path.rstrip("/"), uri.rstrip("/")
+    if not names:
         raise RefusedError("Unreachable", f"{redact(uri)}: not found in the store")
-    return found
+    if names == [root]:
+        return {root.rpartition("/")[2]: base}
+    below = [name.removeprefix(root).lstrip("/") for name in names]
+    return {relative: f"{base}/{relative}" for relative in below}
 
 
 def write(uri: str, source: Path | bytes, credentials_path: str | None) -> None:
@@ -148,11 +161,17 @@ def _open(uri: str, credentials_path: str | None) -> tuple[Any, str, credentials
         raise RefusedError("Invalid", f"{redact(uri)}: chained URLs are not supported")
     access = credentials.load(protocol, Path(credentials_path) if credentials_path else None)
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri, skip_instance_cache=True, **access.options)
+        filesystem, path = drivers.connect(uri, protocol, access)
     except ImportError as error:
         raise RefusedError("Invalid", f"{redact(uri)}: this image has no driver for {protocol}: {error}") from None
-    except (ValueError, TypeError) as error:
-        raise RefusedError("Invalid", f"{redact(uri)}: {_scrub(str(error), access)}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        text = f"{redact(uri)}: {_scrub(str(error), access)}"
+        if protocol in ("gs", "abfs"):
+            # What these cannot begin with is the key they were given.
+            raise RefusedError("Unauthorized", f"{text}: check what the Secret holds") from None
+        raise RefusedError("Invalid", text) from None
+    with _sorted_errors(uri, access):
+        drivers.authenticate(filesystem, protocol)
     return filesystem, path, access
 
 
@@ -174,13 +193,17 @@ def _sorted_errors(uri: str, access: credentials.Access) -> Iterator[None]:
         yield
     except RefusedError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if drivers.status(error) in (401, 403):
+            # The Hub's answer to a stranger: it does not tell whether there is such a repository.
+            message = f"{where}: not found, or private: name a Secret with a token that may read it"
+            raise RefusedError("Unauthorized", message) from None
         raise NotFoundError("Unreachable", f"{where}: not found in the store") from None
     except PermissionError as error:
         raise RefusedError("Unauthorized", f"{where}: the store refused access: {_scrub(str(error), access)}") from None
-    except aiohttp.ClientResponseError as error:
-        raise _by_status(where, error.status) from None
     except Exception as error:
+        if (status := drivers.status(error)) is not None:
+            raise _by_status(where, status) from None
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
             raise RefusedError("Unauthorized", f"{where}: the store wants credentials: name a Secret for it") from None
         if _UNKNOWN_KEY in str(error):
