@@ -1,6 +1,6 @@
 """Programs for the tests that are npm packages: installed into the cache by ``npm ci``, checked by their lock.
 
-Node.js and npm are the host's. A package's own install scripts are not run.
+Node.js and npm are the host's distribution's. A package's own install scripts are not run.
 """
 
 import hashlib
@@ -8,24 +8,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from e2e.cluster.commands import ClusterError, Report, run
+from e2e.cluster import host
+from e2e.cluster.commands import Report, run
 from e2e.cluster.folders import CACHE
 from e2e.cluster.state import locked
 
 SOURCES = Path(__file__).parent / "node"
 
 
-def find(package: str, program: str, report: Report) -> tuple[Path, Path]:
+def find(package: str, program: str, report: Report) -> tuple[str, Path]:
     """The ``node`` command, and the script of a package's program, installed first if need be."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise ClusterError(f"{program} needs Node.js and npm: install them (Debian: apt install nodejs npm)")
+    host.check_for_node(report)
     target = CACHE / "node" / f"{package}-{_key(package)}"
     with locked(CACHE / "node" / f".{package}.lock"):
         if not target.exists():
             report(f"{package}: installing from npm, once")
-            _install(Path(npm), package, target)
-    return Path(node), (target / "node_modules" / ".bin" / program).resolve()
+            _install(package, target)
+    return "node", (target / "node_modules" / ".bin" / program).resolve()
 
 
 def _key(package: str) -> str:
@@ -35,9 +34,9 @@ def _key(package: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _install(npm: Path, package: str, target: Path) -> None:
+def _install(package: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         draft = Path(folder) / package
         shutil.copytree(SOURCES / package, draft)
-        run("nice", "-n", "10", npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", folder=draft)
+        run("nice", "-n", "10", "npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", folder=draft)
         draft.replace(target)
