@@ -19,7 +19,7 @@ from modelfleet.plan.installation import Installation
 from modelfleet.plan.traffic.probe import Question, Reply
 from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.context import Context, Reconcile
-from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.execute import Executor, LabelsRefusedError
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.reports import Reports
@@ -126,7 +126,7 @@ class Memory:
                 assert seen is not None
                 assert outcome is not None
                 written, _ = await executor.execute(seen, outcome)
-        except (DeathError, ApiError):
+        except (DeathError, ApiError, LabelsRefusedError):
             pass
         finally:
             await connection.close()

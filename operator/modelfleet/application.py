@@ -80,6 +80,7 @@ class Application:
         self._measurements = Measurements(self._prometheus.query, self._wake, _utc_now, self._count_query)
         self._reports = Reports(self._wake)
         self._confirmations = Confirmations(DataPlane().ask, self._wake, _utc_now)
+        executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         context = Context(
             self._view,
             self._cluster,
@@ -88,8 +89,8 @@ class Application:
             self._confirmations,
             self._reports,
             _utc_now,
+            executor.refused_labels,
         )
-        executor = Executor(self._cluster, self._view, time.monotonic, self._count_note)
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         server = ProgressServer(
             self._view,

@@ -16,6 +16,7 @@ from modelfleet.plan.edge import edge_deployment
 from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome
+from modelfleet.reconcile.refused_labels import RefusedLabels
 
 Object = dict[str, Any]
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -109,6 +110,10 @@ class World:
         self.behaviour: Behaviour = healthy
         self.notes: list[Note] = []
         self.label_writes = 0
+        self.refusing: dict[str, str] = {}
+        """Nodes that the API server lets take no label, with its words."""
+        self.refusals = 0
+        self._refused = RefusedLabels(lambda: self.now)
         self.served: set[str] = set()
         """Kinds that route requests and are installed."""
         self.foreign: list[Object] = []
@@ -165,6 +170,7 @@ class World:
             pods=self.kind("Pod"),
             nodes=list(self.nodes.values()),
             taken=self.taken,
+            refused_labels=self._refused.standing(self.deployment["metadata"]["uid"]),
         )
 
     def plan(self) -> Outcome:
@@ -177,9 +183,14 @@ class World:
         acts += [lambda obj=obj: self._create(obj) for obj in outcome.create]  # type: ignore[misc]
         acts += [lambda obj=obj: self._apply(obj) for obj in outcome.apply]  # type: ignore[misc]
         acts += [lambda label=label: self._label(label) for label in outcome.label_nodes]  # type: ignore[misc]
+        labelled = len(acts)
         acts += [lambda ref=ref: self._delete(ref) for ref in outcome.delete]  # type: ignore[misc]
         acts.append(lambda: self._status(outcome))
-        for act in acts[:writes]:
+        before = self.refusals
+        for done, act in enumerate(acts[:writes]):
+            if self.refusals > before and done >= labelled:
+                # As the controller does it: another plan leaves out what takes no label.
+                return self.step()
             act()
         return outcome
 
@@ -283,6 +294,12 @@ class World:
         labels = self.nodes[wanted.node]["metadata"]["labels"]
         if all(labels.get(key) == value for key, value in wanted.values.items()):
             return
+        owner = self.deployment["metadata"]["uid"]
+        if wanted.node in self.refusing:
+            self.refusals += 1
+            self._refused.refused(owner, wanted.node, self.refusing[wanted.node])
+            return
+        self._refused.written(owner, wanted.node)
         self.label_writes += 1
         for key, value in wanted.values.items():
             if value is None:

@@ -417,7 +417,22 @@ def test_a_cut_that_takes_the_pilot_and_part_of_the_others_at_once_is_not_the_mo
     assert world.status["counts"]["failed"] == 0
 
 
-HAPPENINGS = ["step", "step", "step", "play", "play", "spec", "away", "back", "bad", "good", "late", "join", "crash"]
+HAPPENINGS = [
+    "step",
+    "step",
+    "step",
+    "play",
+    "play",
+    "spec",
+    "away",
+    "back",
+    "bad",
+    "good",
+    "late",
+    "join",
+    "crash",
+    "deny",
+]
 
 
 @settings(max_examples=40, deadline=None)
@@ -456,13 +471,16 @@ def test_whatever_happens_what_served_goes_on_serving(data: st.DataObject) -> No
             world.behaviour = refuse_where_it_is_new(world, refused)  # type: ignore[assignment]
         elif event == "good":
             world.behaviour = healthy
+        elif event == "deny":
+            world.refusing = {data.draw(st.sampled_from(sorted(world.nodes))): "no"}
         elif event == "join":
             world.nodes.setdefault("gw-new", node("gw-new"))
         elif event == "crash" and "status" in world.deployment:
             del world.deployment["status"]
     world.behaviour = healthy
+    world.refusing.clear()
     world.online(*world.nodes)
-    world.play()
+    world.play(seconds=601)
     world.run(rounds=200, watch=watch)
     if world.status["counts"]["failed"] or world.status.get("abortedRevision"):
         known = world.status.get("candidate") or world.status["stable"]

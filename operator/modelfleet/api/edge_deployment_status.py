@@ -101,7 +101,8 @@ class EdgeDeploymentStatus(Contract):
     pools: Annotated[list[PoolStatus], Field(max_length=100)] = Field(default_factory=list)
     """How far each pool is."""
     failures: Annotated[list[Failure], Field(max_length=10)] = Field(default_factory=list)
-    """Samples of the nodes that failed, at most 10; the counts are complete."""
+    """Samples of the nodes that failed, or that the API server lets take no label, at most 10; the counts are
+    complete."""
     canary: CanaryStatus | None = None
     """How far the requests have gone over to the new version; absent where no canary is under way."""
     traffic: TrafficStatus | None = None

@@ -24,6 +24,11 @@ class ApiError(ClusterError):
         """The server understood and will say the same again: the object is invalid, or admission forbids it."""
         return self.code in (400, 403, 422)
 
+    @property
+    def may_be_this_object(self) -> bool:
+        """Whether writes of other objects may well pass: admission denies, or fails at, this one."""
+        return self.code == 500 or (400 <= self.code < 500 and self.code not in (401, 404, 408, 409, 429))
+
 
 class NotLeaderError(ClusterError):
     """A write was held back, because another replica may hold the Lease."""

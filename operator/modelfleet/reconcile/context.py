@@ -1,7 +1,7 @@
 """What every reconcile is given beside its key: the hands and eyes it works with."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelfleet.cluster.client import Cluster
@@ -11,6 +11,7 @@ from modelfleet.plan.outcome import Outcome
 from modelfleet.reconcile.confirmations import Confirmations
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
+from modelfleet.reconcile.refused_labels import RefusedLabels
 from modelfleet.reconcile.reports import Reports
 
 
@@ -31,6 +32,8 @@ class Context:
     """What the pods of training jobs told of their progress."""
     now: Callable[[], datetime]
     """The clock: aware, in UTC."""
+    refused_labels: RefusedLabels = field(default_factory=RefusedLabels)
+    """The nodes that the executor could not label; its own."""
 
 
 Reconcile = Callable[[Key, Context], Awaitable[Outcome | None]]

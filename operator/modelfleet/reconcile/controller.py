@@ -12,10 +12,13 @@ from modelfleet.plan import conditions
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
 from modelfleet.reconcile.context import Context, Reconcile
-from modelfleet.reconcile.execute import Executor
+from modelfleet.reconcile.execute import Executor, LabelsRefusedError
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.schedule import Schedule
+
+PLANS_AT_ONCE: Final = 8
+"""Plans made one after the other while nodes turn out to take no label: each leaves out those that are known."""
 
 TOLD_AFTER: Final = 3
 """Failures in a row before a Warning Event tells the user."""
@@ -69,16 +72,27 @@ class Controller:
 
     async def _reconcile(self, key: Key, seen: RawObject | None) -> tuple[str, float | None, float]:
         """The result as the metric names it, when to look again, and the CPU time of the plan in seconds."""
-        # Of this thread: what a busy machine gives to others is not the plan's. What else runs while the plan waits
-        # for one of its rare requests counts too, and errs on the side of rest.
-        began = time.thread_time()
-        outcome = await self._reconcilers[key.kind](key, self._context)
-        cost = time.thread_time() - began
-        if outcome is None or seen is None:
-            return "gone", None, cost
-        written, requeue_after = await self._executor.execute(seen, outcome)
-        logger.debug("%s: %s, again in %s s", key, "written" if written else "nothing to write", requeue_after)
-        return ("changed" if written else "unchanged"), requeue_after, cost
+        cost, written = 0.0, False
+        for left in reversed(range(PLANS_AT_ONCE)):
+            # Of this thread: what a busy machine gives to others is not the plan's. What else runs while the plan waits
+            # for one of its rare requests counts too, and errs on the side of rest.
+            began = time.thread_time()
+            outcome = await self._reconcilers[key.kind](key, self._context)
+            cost += time.thread_time() - began
+            if outcome is None or seen is None:
+                return "gone", None, cost
+            try:
+                also_written, requeue_after = await self._executor.execute(seen, outcome)
+            except LabelsRefusedError as refusal:
+                written |= refusal.written
+                if left == 0 and not written:
+                    raise refusal.error from refusal
+                seen = self._context.view.get(key.kind, key.namespace, key.name)
+                continue
+            written |= also_written
+            logger.debug("%s: %s, again in %s s", key, "written" if written else "nothing to write", requeue_after)
+            return ("changed" if written else "unchanged"), requeue_after, cost
+        return "changed", 0.0, cost
 
     async def _failed(
         self, key: Key, seen: RawObject | None, schedule: Schedule, error: Exception, retry_after: float | None

@@ -61,6 +61,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         hints=await _hints(context, key.namespace, pods, now),
         measured=_measured(context, key, deployment, now),
         probed=context.confirmations.of(key),
+        refused_labels=context.refused_labels.standing(deployment["metadata"]["uid"]),
     )
     outcome = edge_deployment.plan(observed, context.installation, now)
     taken = await _taken(context, outcome.apply)

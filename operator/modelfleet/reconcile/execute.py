@@ -1,5 +1,7 @@
 """Carrying an Outcome out: each write that still makes a difference, in order, the first error ending it.
 
+A node that the API server lets take no label ends it as well, but not before the other nodes' labels are written.
+
 A plan states the whole desired state; this module leaves out whatever is already so. Nothing is decided here, and
 nothing is remembered that a restart would miss: the memories below only save requests.
 """
@@ -14,11 +16,12 @@ from typing import Any, Final, TypeVar
 from modelfleet.api import names
 from modelfleet.cluster import difference, events
 from modelfleet.cluster.client import Cluster
-from modelfleet.cluster.errors import ApiError, NameTakenError
+from modelfleet.cluster.errors import ApiError, ClusterError, NameTakenError
 from modelfleet.cluster.kinds import ATOMIC_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import naming
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
+from modelfleet.reconcile.refused_labels import RefusedLabels
 
 NODES_AT_ONCE: Final = 8
 """Node labels written in parallel."""
@@ -33,6 +36,17 @@ NoteObserver = Callable[[str, Note], None]
 """Told the kind and the note of each Event that was newly made."""
 
 
+class LabelsRefusedError(ClusterError):
+    """The API server let some nodes take no label: a new plan leaves them out."""
+
+    def __init__(self, error: ApiError, *, written: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        """One of the refusals."""
+        self.written = written
+        """Whether anything else was written."""
+
+
 class Executor:
     """Writes Outcomes to the cluster."""
 
@@ -44,19 +58,25 @@ class Executor:
         self._applied: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._told: OrderedDict[str, None] = OrderedDict()
         self._status_written: OrderedDict[str, float] = OrderedDict()
+        self.refused_labels = RefusedLabels()
+        """What plans have to know of nodes that take no label."""
 
     async def execute(self, seen: RawObject, outcome: Outcome) -> tuple[bool, float | None]:
         """Carry ``outcome`` out for the object ``seen`` before it was planned.
 
         Returns whether anything was written, and in how many seconds to look again. Raises
-        :class:`~modelfleet.cluster.errors.ClusterError`.
+        :class:`~modelfleet.cluster.errors.ClusterError`; :class:`LabelsRefusedError` where nodes take no label.
         """
         written = False
         for obj in outcome.create:
             written |= await self._create(obj)
         for obj in outcome.apply:
             written |= await self._apply(obj)
-        written |= await self._label(outcome.label_nodes)
+        labelled, refused = await self._label(seen["metadata"]["uid"], outcome.label_nodes)
+        written |= labelled
+        if refused is not None:
+            # What follows was planned as if they were labelled.
+            raise LabelsRefusedError(refused, written=written)
         for ref in outcome.delete:
             if self._lives(ref):
                 await self._cluster.delete(ref)
@@ -104,16 +124,28 @@ class Executor:
         _remember(self._applied, answer["metadata"]["uid"], (mark, answer["metadata"]["resourceVersion"]))
         return True
 
-    async def _label(self, labels: list[NodeLabels]) -> bool:
+    async def _label(self, owner: str, labels: list[NodeLabels]) -> tuple[bool, ApiError | None]:
+        """Whether any was written, and why some node was not."""
         wanted = iter([label for label in labels if self._differs(label)])
-        written = False
+        written, refused = False, None
         for batch in _batches(wanted, NODES_AT_ONCE):
             answers = await asyncio.gather(*map(self._cluster.label_node, batch), return_exceptions=True)
+            refusals = 0
+            for label, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, ApiError) and _refuses(answer):
+                    logger.warning("node %s takes no label: %s", label.node, answer)
+                    self.refused_labels.refused(owner, label.node, str(answer))
+                    refused, refusals = answer, refusals + 1
+                elif not isinstance(answer, BaseException):
+                    self.refused_labels.written(owner, label.node)
+                    written = True
             for answer in answers:
-                if isinstance(answer, BaseException):
+                if isinstance(answer, BaseException) and not _refuses(answer):
                     raise answer
-            written = True
-        return written
+            if refusals == len(batch):
+                # It may not be about these nodes at all: the next plan tries some others, not the rest of thousands.
+                break
+        return written, refused
 
     def _differs(self, label: NodeLabels) -> bool:
         node = self._view.get("Node", "", label.node)
@@ -163,6 +195,10 @@ class Executor:
         await self._cluster.patch_status(seen, patch)
         _remember(self._status_written, uid, self._clock())
         return True, None
+
+
+def _refuses(answer: BaseException) -> bool:
+    return isinstance(answer, ApiError) and answer.may_be_this_object
 
 
 def _identity(obj: RawObject) -> tuple[str, str, str]:

@@ -24,12 +24,14 @@ from modelfleet.plan.edge import (
     handover,
     moves,
     pool_services,
+    refused_labels,
     replicas,
     revision,
     workload,
 )
 from modelfleet.plan.edge.aim import Aim, Problem
 from modelfleet.plan.edge.fleet import Chooser, Clock, Member, Observation
+from modelfleet.plan.edge.refused_labels import Refusal
 from modelfleet.plan.edge.revision import Release
 from modelfleet.plan.edge.serving_pod import Trouble
 from modelfleet.plan.edge.waves import State
@@ -81,6 +83,8 @@ class Observed:
     """By metric of the canary's analysis: what came in."""
     probed: Probed | None = None
     """What the data plane answered last."""
+    refused_labels: Mapping[str, Refusal] = field(default_factory=dict)
+    """By node: why the API server lets it take no label. It is left as it is for now."""
 
 
 def plan(observed: Observed, installation: Installation, now: datetime) -> Outcome:
@@ -108,6 +112,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
+    refused_labels.mark(members, observed.refused_labels)
     moving = moves.plan(spec, before, aim, members, catalogue.find, now)
     routed = routed_pods.find(owner, spec, pods)
 
@@ -139,14 +144,26 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         find=catalogue.find,
         undone=_undone(spec, aim),
     )
-    labels, needed, told = _labels(observation, members, moving.to, terms)
+    labels, needed, told, left_out = _labels(observation, members, moving.to, terms, observed.refused_labels)
     daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing, canary)
     local = pool_services.services(owner, spec.serving.ports, observation.pools)
     gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
     routes, taken = _untaken([*local, *routing.apply], observed.taken)
     found = edge_findings.Findings(
-        owner, spec, aim, observation, members, moving, live, catalogue.find, observed.refusals, routing, taken, canary
+        owner,
+        spec,
+        aim,
+        observation,
+        members,
+        moving,
+        live,
+        catalogue.find,
+        observed.refusals,
+        routing,
+        taken,
+        canary,
+        refused_labels.problem(left_out, observed.refused_labels),
     )
     noting = any(each.values.get(observation.keys.failed) for each in labels)
     # A retry that comes in together with the failure is latched first: it would be obeyed in the aborted state as well.
@@ -178,7 +195,14 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         notes=[*told, *stated.notes],
         probe=routing.probe,
         requeue_after=_look_again(
-            members, moving, routing, canary, now, more=len(labels) >= moves.at_once(len(members)), taken=bool(taken)
+            members,
+            moving,
+            routing,
+            canary,
+            [each.until for each in observed.refused_labels.values()],
+            now,
+            more=len(labels) >= moves.at_once(len(members)),
+            taken=bool(taken),
         ),
     )
 
@@ -242,17 +266,26 @@ def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
 
 
 def _labels(
-    observation: Observation, members: Sequence[Member], moved: Mapping[str, Workload], terms: handover.Terms
-) -> tuple[list[NodeLabels], set[str], list[Note]]:
-    """What is written on nodes now; the hashes of all that they name before or after that; what is worth telling."""
+    observation: Observation,
+    members: Sequence[Member],
+    moved: Mapping[str, Workload],
+    terms: handover.Terms,
+    refused: Collection[str],
+) -> tuple[list[NodeLabels], set[str], list[Note], list[str]]:
+    """What is written on nodes now; the hashes of all that they name before or after that; what is worth telling.
+
+    And which of the nodes that are ``refused`` labels would be written now.
+    """
     gateways = {name: item for name, item in moved.items() if not _is_replica(name)}
     begun = handover.begin(gateways, {member.name: member for member in members if member.name in gateways}, terms)
-    strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items()]
+    left_out = [name for name in observation.strays if name in refused]
+    left_out += [member.name for member in members if member.state is State.REFUSED]
+    strays = [NodeLabels(name, dict.fromkeys(keys)) for name, keys in observation.strays.items() if name not in refused]
     limit = moves.at_once(len(members))
     gone_on = handover.go_on(members, gateways, terms, limit)
     labels = [*strays[:limit], *gone_on.labels, *begun.labels]
     needed = {*observation.named(), *begun.workloads, *gone_on.workloads}
-    return labels, needed, [*(begun.notes | gone_on.notes).values()]
+    return labels, needed, [*(begun.notes | gone_on.notes).values()], [*left_out, *gone_on.left_out]
 
 
 def _daemon_sets(
@@ -356,6 +389,7 @@ def _look_again(
     moving: moves.Moves,
     routing: Routing,
     canary: Decision | None,
+    also: Sequence[datetime],
     now: datetime,
     *,
     more: bool,
@@ -363,7 +397,7 @@ def _look_again(
 ) -> float | None:
     if more:
         return 0.0
-    moments = [member.look_again for member in members if member.look_again is not None]
+    moments = [*also, *(member.look_again for member in members if member.look_again is not None)]
     moments += [moving.look_again] if moving.look_again else []
     moments += [canary.look_again] if canary and canary.look_again else []
     waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]

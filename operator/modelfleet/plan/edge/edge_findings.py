@@ -7,7 +7,7 @@ from functools import cached_property
 
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan.edge import holds, moves
-from modelfleet.plan.edge.aim import Aim
+from modelfleet.plan.edge.aim import Aim, Problem
 from modelfleet.plan.edge.fleet import Member, Observation
 from modelfleet.plan.edge.holds import Hold
 from modelfleet.plan.edge.moves import Find, Moves
@@ -40,6 +40,8 @@ class Findings:
     """Names of its Services that are somebody else's."""
     canary: Decision | None = None
     """How requests go over; ``None`` where none do."""
+    labels_refused: Problem | None = None
+    """That nodes need a label and take none."""
 
     @property
     def progress(self) -> Progress[Member]:
@@ -76,13 +78,21 @@ class Findings:
         aim = self.aim
         if not aim.settled or aim.refused or aim.candidate is None:
             return False
-        if any(member.next and member.reachable and self._given_up(member.next) for member in self.members):
+        within_reach = (member for member in self.members if member.next and member.reachable and not member.refused)
+        if any(self._given_up(member.next) for member in within_reach):
             return True
         return bool(moves.rolled_back(aim, self.members, self.find)) or _candidate_replicas(self)
 
     def _given_up(self, hash_: str) -> bool:
         item = self.find(hash_)
         return item is not None and item.release.revision in moves.given_up(self.aim)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing is under way that may bring the rollout further by itself."""
+        progress, moving = self.progress, self.moving
+        waits = bool(progress.next) or progress.soaks_until is not None or moving.wait is not None
+        return not waits and self.hold is None and not self.tally[State.IN_FLIGHT] + self.tally[State.SUSPECT]
 
     @cached_property
     def tally(self) -> Counter[State]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from modelfleet.plan import conditions
 from modelfleet.plan.conditions import Condition
+from modelfleet.plan.edge import refused_labels
 from modelfleet.plan.edge.edge_problems import NAMED_FAILURES, pool_trouble
 from modelfleet.plan.edge.fleet import PoolFleet
 from modelfleet.plan.edge.serving_pod import PERMANENT
@@ -88,7 +89,7 @@ def failures(before: Mapping[str, Any], now: Sequence[Mapping[str, str]]) -> lis
     known = {(each["node"], each["reason"]) for each in before.get("failures") or ()}
     fresh = [each for each in now if (each["node"], each["reason"]) not in known]
     for each in fresh[:NAMED_FAILURES]:
-        reason = each["reason"] if each["reason"] in PERMANENT else "NodeFailed"
+        reason = each["reason"] if each["reason"] in (*PERMANENT, refused_labels.REASON) else "NodeFailed"
         notes.append(Note("Warning", reason, f"{each['node']}: {each['reason']}: {each['message']}"))
     return notes
 

@@ -27,6 +27,9 @@ def problems(found: Findings) -> list[Problem]:
     exceeded = found.progress.failures is Failures.EXCEEDED and not found.gives_up
     if found.tally[State.FAILED] and (exceeded or found.progress.wave is None):
         everything.append(_failed_problem(found))
+    # As long as others are moved in their stead, it goes on.
+    if found.labels_refused is not None and (found.progress.wave is None or found.stands_still):
+        everything.append(found.labels_refused)
     if found.routing.problem:
         everything.append(found.routing.problem)
     for fleet in found.observation.pools:

@@ -128,8 +128,11 @@ def _pool_status(fleet: PoolFleet, pools: int) -> dict[str, Any]:
 
 
 def samples(members: Iterable[Member]) -> list[dict[str, str]]:
-    """The first of those that failed, as ``status.failures`` has them."""
-    failed = sorted((each for each in members if each.state is State.FAILED), key=lambda each: each.shown)
+    """The first of those that failed, or take no label, as ``status.failures`` has them."""
+    failed = sorted(
+        (each for each in members if each.state in (State.FAILED, State.REFUSED)),
+        key=lambda each: (each.state is State.REFUSED, each.shown),
+    )
     return [
         {
             "node": each.shown,

@@ -98,6 +98,7 @@ def _progress_message(found: Findings) -> str:
     elif found.progress.wave is not None:
         text = f"wave {found.progress.wave}: {found.progress.healthy} of {found.progress.size} gateways"
         text += f", {found.tally[State.FAILED]} failed" if found.tally[State.FAILED] else ""
+        text += f", {found.tally[State.REFUSED]} take no label" if found.tally[State.REFUSED] else ""
     else:
         text = f"{found.tally[State.HEALTHY]} of {found.reachable} reachable nodes and replicas are healthy"
     stuck = next((each for each in found.members if each.trouble and each.state is State.IN_FLIGHT), None)

@@ -13,7 +13,7 @@ from typing import Any
 from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec, Pool
 from modelfleet.plan import naming, node_class
-from modelfleet.plan.edge import assignment, judgement, provider, serving_pod, workload
+from modelfleet.plan.edge import assignment, judgement, provider, refused_labels, serving_pod, workload
 from modelfleet.plan.edge.assignment import Assignment
 from modelfleet.plan.edge.chooser import Chooser
 from modelfleet.plan.edge.member import Clock, Member
@@ -63,7 +63,8 @@ class Observation:
         """The labels that the nodes of this EdgeDeployment carry."""
         self.assigned: dict[str, Assignment] = {}
         """By node, over all nodes, for those that carry a value of ours."""
-        self._told = {each["node"]: each["message"] for each in (owner.get("status") or {}).get("failures") or ()}
+        told = (owner.get("status") or {}).get("failures") or ()
+        self._told = {each["node"]: each["message"] for each in told if each["reason"] != refused_labels.REASON}
         self.pools = [PoolFleet(pool, []) for pool in spec.pools]
         self.strays: dict[str, list[str]] = {}
         """Nodes that belong to no EveryNode pool, and the labels of ours that they carry."""

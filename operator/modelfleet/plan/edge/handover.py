@@ -51,6 +51,8 @@ class Writes:
     labels: list[NodeLabels] = field(default_factory=list)
     workloads: dict[str, Workload] = field(default_factory=dict)
     """What the labels name, by hash: their DaemonSets have to be there first."""
+    left_out: list[str] = field(default_factory=list)
+    """Nodes that would be written on, but take no label."""
     notes: dict[str, Note] = field(default_factory=dict)
     """By pool: that nothing could be made ready beside what serves."""
 
@@ -89,8 +91,15 @@ def go_on(members: Iterable[Member], moves: Mapping[str, Workload], terms: Terms
         if len(writes.labels) >= limit:
             break
         if member.gateway and member.name not in moves:
-            _go_on(member, terms, writes)
+            _go_on(member, terms, writes) if not member.refused else _leave_out(member, terms, writes)
     return writes
+
+
+def _leave_out(member: Member, terms: Terms, writes: Writes) -> None:
+    wanted = Writes()
+    _go_on(member, terms, wanted)
+    if wanted.labels and member.state is not State.REFUSED:
+        writes.left_out.append(member.name)
 
 
 def _go_on(member: Member, terms: Terms, writes: Writes) -> None:

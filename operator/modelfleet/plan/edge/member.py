@@ -50,6 +50,8 @@ class Member(Place):
     """Whether it failed only because its previous pod does not end."""
     stricken: bool = False
     """Whether it is out of reach, since soon after it got what it carries now."""
+    refused: bool = False
+    """Whether the API server would not let it be labelled a moment ago, so that it is left as it is for now."""
     back: Workload | None = None
     """What it returns to where the wanted workload failed in the place of stable."""
     shown: str = ""

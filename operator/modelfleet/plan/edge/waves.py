@@ -2,10 +2,10 @@
 
 A wave says how many of its pools' nodes are moved *when it ends*, those of earlier waves included. Its denominator is
 honest: nodes that are reachable, and those that were tried. Nodes that are offline, or that no artifact fits, neither
-count nor block; a pilot that is cut off for reasons of its own is made up for by another. A wave passes when as many
-nodes as it asks for were tried and all of them are healthy, but for those whose failure ``thresholds.py`` tolerates;
-then it soaks and, where asked for, waits for approval. After the user's last wave the rest follows as one more.
-Replicas count as nodes.
+count nor block; a pilot that is cut off for reasons of its own, or takes no label, is made up for by another. A wave
+passes when as many nodes as it asks for were tried and all of them are healthy, but for those whose failure
+``thresholds.py`` tolerates; then it soaks and, where asked for, waits for approval. After the user's last wave the rest
+follows as one more. Replicas count as nodes.
 """
 
 from collections import Counter
@@ -34,6 +34,7 @@ class State(Enum):
     FAILED = "moved, and did not come up"
     SUSPECT = "moved, and out of reach soon after"
     LOST = "moved, and out of reach for reasons of its own"
+    REFUSED = "reachable, and the API server lets it take no label"
 
 
 TRIED = frozenset({State.IN_FLIGHT, State.HEALTHY, State.FAILED, State.SUSPECT, State.LOST})
@@ -138,7 +139,7 @@ class _Found(Generic[AnyPlace]):
     empty: bool
     """Whether nothing of it can be reached or was tried, so that there is nothing to watch."""
     deserted: bool
-    """Whether all that was tried is out of reach, and nothing else is there to be tried: nothing speaks for it yet."""
+    """Whether all that was tried is out of reach, and nothing else can be tried: nothing speaks for it yet."""
 
 
 def _under_way(places: Sequence[AnyPlace], wave: Wave, strategy: Strategy) -> _Found[AnyPlace]:
@@ -165,7 +166,7 @@ def _under_way(places: Sequence[AnyPlace], wave: Wave, strategy: Strategy) -> _F
     if failures is not Failures.EXCEEDED:
         # Those that serve nothing anyway take nothing from what may be unavailable.
         following = [*hurt, *[place for place in waiting if not place.hurt][: max(0, budget)]][:room]
-    deserted = reachable == 0 and here[State.LOST] > 0
+    deserted = reachable == 0 and here[State.LOST] + here[State.REFUSED] > 0
     return _Found(
         Progress(wave.name, following, here[State.HEALTHY], max(size, tried), failures),
         complete=tried >= size and here[State.HEALTHY] + left_out == tried and not deserted,
