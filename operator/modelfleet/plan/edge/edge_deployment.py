@@ -34,13 +34,14 @@ from modelfleet.plan.edge.fleet import Chooser, Clock, Member, Observation
 from modelfleet.plan.edge.refused_labels import Refusal
 from modelfleet.plan.edge.revision import Release
 from modelfleet.plan.edge.serving_pod import Trouble
+from modelfleet.plan.edge.thresholds import Failures
 from modelfleet.plan.edge.waves import State
 from modelfleet.plan.edge.workload import Workload
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
-from modelfleet.plan.traffic import edge_canary, routed_pods, traffic
+from modelfleet.plan.traffic import backends, edge_canary, routed_pods, traffic
 from modelfleet.plan.traffic.analysis import Measurement
-from modelfleet.plan.traffic.canary_state import Decision
+from modelfleet.plan.traffic.canary_state import Backends, Decision
 from modelfleet.plan.traffic.probe import Probed
 from modelfleet.plan.traffic.route import Route
 from modelfleet.plan.traffic.traffic import Routing
@@ -121,11 +122,31 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
             owner, spec, route, routed, observed.services, observed.routes, installation, now, observed.probed
         )
 
+    def held_moves() -> moves.Moves:
+        return moves.plan(spec, before, aim, members, catalogue.find, now, held=True)
+
+    def backends_of(stable: str, candidate: str) -> Backends:
+        tolerated = any(member.state is State.FAILED and not member.gateway for member in members) and (
+            moving.progress.wave is None
+            or Failures.TOLERATED in (moving.progress.failures, held_moves().progress.failures)
+        )
+        return backends.count(
+            spec,
+            observation.pools,
+            observation.pods,
+            live,
+            observed.refusals,
+            clock,
+            stable,
+            candidate,
+            tolerated=tolerated,
+        )
+
     canary, route = edge_canary.decide(
         owner,
         spec,
         aim,
-        live,
+        backends_of,
         observed.measured,
         now,
         first_wave_passed=moving.progress.first_passed,
@@ -133,7 +154,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     routing = routing_of(route)
     if canary is not None and canary.holds_waves:
-        moving = moves.plan(spec, before, aim, members, catalogue.find, now, held=True)
+        moving = held_moves()
     prefetch = spec.strategy.recreate_order == "PrefetchFirst"
     terms = handover.Terms(
         observation.keys,

@@ -15,6 +15,7 @@ from modelfleet.plan.edge.aim import Aim, Problem
 from modelfleet.plan.edge.fleet import Member
 from modelfleet.plan.edge.waves import Progress, Standing, State
 from modelfleet.plan.edge.workload import Workload
+from modelfleet.plan.traffic import traffic
 
 AT_ONCE: Final = 250
 """Most moves in one Outcome, but for very large fleets: a changed spec is noticed between two batches."""
@@ -64,14 +65,15 @@ def plan(
 ) -> Moves:
     """Who is moved; ``before`` is the status, ``find`` tells what a workload's hash stands for.
 
-    ``held``: the waves wait for something else, a canary say.
+    ``held``: the waves wait for a canary, which tries routed replicas only.
     """
     if aim.target is None:
         return Moves()
     if aim.settled:
         return _settled(spec, aim, members, find, now)
     _mark_hurt(members, aim, find)
-    progress = waves.progress(members, spec.strategy, _standing(before, aim, now))
+    trying = {pool.name for pool in spec.pools if traffic.takes_requests(spec, pool.name)} if held else None
+    progress = waves.progress(members, spec.strategy, _standing(before, aim, now), trying)
     allowed = _Gates(spec, members, now)
     if spec.paused or aim.orders.paused:
         return Moves(progress=progress, closed=allowed.closed, look_again=progress.soaks_until)

@@ -45,6 +45,7 @@ def scale(
         if traffic.takes_requests(spec, fleet.pool.name):
             counts |= _routed(fleet, counts, live, find, routing, canary)
             counts |= _canary(fleet, aim, counts, live, canary)
+            counts = {item: count for item, count in counts.items() if not _is_idle(item, fleet, aim, routing, canary)}
         for item, count in counts.items():
             needed.add(item.hash)
             if count > 0 or item.hash in live:
@@ -122,11 +123,19 @@ def _canary(
         return asked
     total = len(fleet.members)
     if canary.demand is not None and fleet.wanted is not None:
-        asked[fleet.wanted] = max(counts.get(fleet.wanted, 0), share(total, canary.demand))
+        # Another one in the stead of each that failed, as far as there are any.
+        failed = sum(member.state is State.FAILED for member in fleet.members)
+        asked[fleet.wanted] = max(counts.get(fleet.wanted, 0), min(total, share(total, canary.demand) + failed))
     stable, _ = Chooser(aim.stable, fleet.pool).for_all(fleet.nodes, live)
     if canary.keeps_stable and stable is not None and stable != fleet.wanted:
         asked[stable] = max(counts.get(stable, 0), total)
     return asked
+
+
+def _is_idle(item: Workload, fleet: PoolFleet, aim: Aim, routing: Routing, canary: Decision | None) -> bool:
+    """Whether nothing is routed to a revision any more, nor will be: it stands in for no replica that is missing."""
+    lingers = canary is not None and canary.lingers
+    return item != fleet.wanted and aim.settled and routing.released(item.release.revision) and not lingers
 
 
 def _unknown_but_serving(fleet: PoolFleet, live: Mapping[str, RawObject], find: Find) -> set[str]:

@@ -105,16 +105,19 @@ def names(waves: Sequence[Wave]) -> list[str]:
     return [wave.name for wave in _with_rest(waves)]
 
 
-def progress(places: Sequence[AnyPlace], strategy: Strategy, standing: Standing) -> Progress[AnyPlace]:
+def progress(
+    places: Sequence[AnyPlace], strategy: Strategy, standing: Standing, trying: Collection[str] | None = None
+) -> Progress[AnyPlace]:
     """How far the rollout is, and which places are moved next.
 
+    While the waves are held, ``trying`` are the pools of which more are tried all the same.
     The wave that was reached before is not gone back from: a pilot node that reboots later counts against
     ``maxUnavailable`` instead. Where it is not known, waves of which more was tried than they ask for have passed.
     """
     plan = _with_rest(strategy.waves)
     known = next((index for index, wave in enumerate(plan) if wave.name == standing.wave), None)
     for index, wave in enumerate(plan[known or 0 :], known or 0):
-        found = _under_way(places, wave, strategy)
+        found = _under_way(places, wave, strategy, trying)
         if known is None and found.overtaken:
             continue
         soaking_since = standing.soaking_since if wave.name == standing.wave else None
@@ -142,7 +145,9 @@ class _Found(Generic[AnyPlace]):
     """Whether all that was tried is out of reach, and nothing else can be tried: nothing speaks for it yet."""
 
 
-def _under_way(places: Sequence[AnyPlace], wave: Wave, strategy: Strategy) -> _Found[AnyPlace]:
+def _under_way(
+    places: Sequence[AnyPlace], wave: Wave, strategy: Strategy, trying: Collection[str] | None
+) -> _Found[AnyPlace]:
     scope = [place for place in places if not wave.pools or place.pool in wave.pools]
     here, everywhere = (Counter(place.state for place in each) for each in (scope, places))
     tried = sum(here[state] for state in TRIED - {State.LOST})
@@ -158,6 +163,9 @@ def _under_way(places: Sequence[AnyPlace], wave: Wave, strategy: Strategy) -> _F
     room = max(0, size - tried)
     budget = max(1, share(strategy.max_unavailable, size)) - unavailable
     more = in_flight > 0 or (room > 0 and (bool(hurt) or (bool(waiting) and budget > down)))
+    if trying is not None:
+        left = any(place.state is State.WAITING and place.pool in trying for place in places)
+        more = in_flight > 0 or (left and budget > down)
     failures = thresholds.judge(strategy.failure_threshold, failed, everywhere[State.HEALTHY], size, more=more)
     left_out = here[State.FAILED] if failures is Failures.TOLERATED else 0
     if failures is Failures.UNDECIDED:

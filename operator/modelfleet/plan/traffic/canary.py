@@ -6,7 +6,7 @@ make-before-break: to the new version when its pods are ready, away from the old
 requests are routed is ``traffic.py``'s; which pods there are, ``replicas.py``'s.
 
 Order: first wave, header, weights, remaining waves. Without ``spec.canary`` all requests move at once, when all pods of
-the new version that they can go to are ready.
+the new version that they can go to are ready, but for those that failed within ``failureThreshold``.
 """
 
 from collections.abc import Mapping
@@ -90,7 +90,16 @@ def _return(at: Situation) -> Decision:
     if state["weight"] == ALL and at.backends.candidate and not at.backends.stable_is_whole:
         # Stable's replicas went when all requests had gone over: they must be back first.
         split = Split(ALL, bool(state["header"]))
-        return Decision(split, state, keeps_stable=True, lingers=True, holds_waves=waits, promotable=settled)
+        return Decision(
+            split,
+            state,
+            keeps_stable=True,
+            lingers=True,
+            holds_waves=waits,
+            promotable=settled,
+            message="requests go back to the stable version when its replicas are back",
+            look_again=at.now + LOOK_AGAIN,
+        )
     if state["weight"] or state["header"]:
         state = {**at_step(state, state["stepIndex"]), "weight": 0, "header": False}
     in_force = at.accepted(Split())

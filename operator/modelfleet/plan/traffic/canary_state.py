@@ -41,6 +41,14 @@ class ReplicasPool:
     """Ready ones of the stable version."""
     candidate: int
     """Ready ones of the new version."""
+    left_out: int = 0
+    """Replicas of the new version that did not come up, where the rollout goes on without them."""
+    not_back: int = 0
+    """Replicas of the stable version that do not come up in time, or have no room beside the new one's."""
+
+    def needs(self, percent: int) -> int:
+        """Ready replicas of the new version that bear this share of the requests, as far as there can be so many."""
+        return min(share(self.total, percent), max(1, self.total - self.left_out))
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,12 @@ class Backends:
         return sum(pool.candidate for pool in self.replicas)
 
     def bears(self, percent: int) -> bool:
-        """Whether the new version has the pods for this share of the requests."""
-        return all(pool.candidate >= share(pool.total, percent) for pool in self.replicas)
+        """Whether the new version has the pods for this share of the requests.
+
+        A replica that failed, and whose failure ``failureThreshold`` tolerates, is not waited for: below all requests
+        another one is asked for in its stead, and all requests go to as many as there can be, one at least a pool.
+        """
+        return all(pool.candidate >= pool.needs(percent) for pool in self.replicas)
 
     @property
     def nowhere(self) -> bool:
@@ -70,8 +82,8 @@ class Backends:
 
     @property
     def stable_is_whole(self) -> bool:
-        """Whether the stable version has the pods for all requests."""
-        return all(pool.stable >= pool.total for pool in self.replicas)
+        """Whether the stable version has the pods for all requests, as far as there can be so many."""
+        return all(pool.stable >= min(pool.total, max(1, pool.total - pool.not_back)) for pool in self.replicas)
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ What the decision is, is ``canary.py``'s; how a route becomes objects, ``traffic
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 
-from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec
 from modelfleet.plan.edge.aim import Aim
 from modelfleet.plan.outcome import RawObject
 from modelfleet.plan.traffic import canary, traffic
 from modelfleet.plan.traffic.analysis import Measurement
-from modelfleet.plan.traffic.canary_state import Backends, Decision, ReplicasPool, Situation, Split
+from modelfleet.plan.traffic.canary_state import Backends, Decision, Situation, Split
 from modelfleet.plan.traffic.route import Route
 
 
@@ -21,7 +19,7 @@ def decide(
     owner: RawObject,
     spec: EdgeDeploymentSpec,
     aim: Aim,
-    live: Mapping[str, RawObject],
+    backends_of: Callable[[str, str], Backends],
     measured: Mapping[str, Measurement],
     now: datetime,
     *,
@@ -32,7 +30,8 @@ def decide(
 
     A rollout without ``spec.canary`` has a decision, too: all its requests move at once.
 
-    ``live`` are the Deployments that exist; ``in_force`` tells whether requests are routed so already.
+    ``backends_of`` counts the pods of a stable revision and of a candidate; ``in_force`` tells whether requests are
+    routed so already.
     """
     if not traffic.is_routed(spec) or aim.target is None:
         return None, None
@@ -59,7 +58,7 @@ def decide(
             stable=stable,
             target=target,
             orders=aim.orders,
-            backends=_backends(spec, live, stable, candidate),
+            backends=backends_of(stable, candidate),
             # Waves that nobody wrote begin after the canary.
             first_wave_passed=first_wave_passed or not spec.strategy.waves,
             paused=spec.paused or aim.orders.paused or aim.problem is not None,
@@ -70,23 +69,3 @@ def decide(
         )
     )
     return decision, route(decision.split)
-
-
-def _backends(spec: EdgeDeploymentSpec, live: Mapping[str, RawObject], stable: str, candidate: str) -> Backends:
-    pools = {
-        pool.name: ReplicasPool(1 if pool.replicas is None else pool.replicas, 0, 0)
-        for pool in spec.pools
-        if traffic.takes_requests(spec, pool.name)
-    }
-    for each in live.values():
-        labels = each["metadata"].get("labels") or {}
-        pool = pools.get(labels.get(names.POOL_LABEL, ""))
-        if pool is None:
-            continue
-        ready = int((each.get("status") or {}).get("availableReplicas", 0))
-        if labels.get(names.REVISION_LABEL) == stable:
-            pool = replace(pool, stable=pool.stable + ready)
-        elif labels.get(names.REVISION_LABEL) == candidate:
-            pool = replace(pool, candidate=pool.candidate + ready)
-        pools[labels[names.POOL_LABEL]] = pool
-    return Backends(list(pools.values()))
