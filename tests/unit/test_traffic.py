@@ -474,6 +474,22 @@ def test_a_candidate_that_does_not_come_up_gets_no_request_and_takes_no_replica_
     assert world.status["stable"]["revision"] == first
 
 
+def test_what_was_routed_to_outlives_its_requests_also_where_it_never_became_stable() -> None:
+    world = lab(ISTIO)
+    world.add_model(model_version("2.0.0"))
+    world.edit(strategy={"waves": [{"name": "all", "nodes": "100%", "approval": "Manual"}]})
+    until(world, lambda: world.condition("TrafficRouted")["reason"] == "Routed" and world.status["phase"] == "Paused")
+    assert "stable" not in world.status
+    routed = world.kind("VirtualService")[0]["spec"]["http"]
+    world.edit(modelVersion="defect-2-0-0", strategy={})
+    until(world, lambda: world.kind("VirtualService")[0]["spec"]["http"] != routed)
+    moved = world.now
+    until(world, lambda: "defect-1-0-0" not in world.replicas())
+    assert 30 <= (world.now - moved).total_seconds() <= 40
+    until(world, lambda: world.status["phase"] == "Healthy")
+    assert world.replicas() == {"defect-2-0-0": 2}
+
+
 def test_pods_that_have_just_become_ready_wait_for_their_endpoints() -> None:
     world = lab(ISTIO)
     until(world, lambda: world.status["phase"] == "Healthy")

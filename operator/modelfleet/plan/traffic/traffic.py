@@ -1,8 +1,8 @@
 """How requests reach the replicas: from the route that a rollout wants to objects, and back to whether it is in force.
 
 Level-triggered: each plan states the whole route anew. What cannot be seen is remembered in ``status.traffic``: when
-the route last changed, as proxies learn of it a moment after whoever implements it took it. How long pods outlive the
-requests to them is the rollout's to decide (``canary.py``).
+the route last changed, as proxies learn of it a moment after whoever implements it took it. So long, and a while more,
+outlive pods the requests to them, whatever becomes of the rollout; where a canary is under way, it sees to that, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ from modelfleet.plan.edge.aim import Problem
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import ObjectRef, RawObject
 from modelfleet.plan.traffic import confirmation, gateway_api, istio, route, routed_pods, routed_services
+from modelfleet.plan.traffic.canary_state import LINGER
 from modelfleet.plan.traffic.probe import AGAIN, Probed, Question
 from modelfleet.plan.traffic.route import Route, Stated
 from modelfleet.plan.traffic.routed_pods import Pods
@@ -44,7 +45,7 @@ class Routing:
     in_force: bool = True
     """Whether requests are routed as was asked for: a canary goes on only then."""
     reaches: frozenset[str] | None = frozenset()
-    """Revisions that requests may still reach; ``None``: any."""
+    """Revisions that requests may still reach, or have reached a moment ago; ``None``: any."""
     condition: Condition | None = None
     problem: Problem | None = None
     status: Mapping[str, Any] | None = None
@@ -148,13 +149,18 @@ def _routed(
     wait = (since + SETTLE - now).total_seconds() if stated.accepted and not settled else None
     if asks is not None:
         wait = AGAIN.total_seconds()
+    # Whatever requests went to before the route changed: proxies follow in their own time, and requests end.
+    rests = since + SETTLE + LINGER
+    lingering = pods.revisions - effective.revisions if now < rests else frozenset()
+    if lingering and wait is None:
+        wait = (rests - now).total_seconds()
     if stated.reason == "WaitingForBackends" or effective != wanted:
         wait = routed_pods.ENDPOINTS.total_seconds() if any(pods.ready.get(each) for each in wanted.revisions) else None
     return Routing(
         apply=[*made, *stated.apply],
         delete=[*stated.delete, *superseded, *left],
         in_force=in_force and effective == wanted,
-        reaches=reached | effective.revisions | ({selected} - {""}),
+        reaches=reached | effective.revisions | ({selected} - {""}) | lingering,
         condition=_condition(effective, wanted, stated, traffic, pods, in_force, told, now - since),
         problem=stated.problem,
         status={
