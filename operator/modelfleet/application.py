@@ -89,7 +89,7 @@ class Application:
             self._confirmations,
             self._reports,
             _utc_now,
-            executor.refused_labels,
+            refused_labels=executor.refused_labels,
         )
         self._controller = Controller(reconcilers, context, executor, self._metrics)
         server = ProgressServer(

@@ -6,7 +6,7 @@ kubelets. What a pod of some model version becomes on some node is the test's to
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from modelfleet.plan import conditions, naming
 from modelfleet.plan.edge import edge_deployment
 from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, Waiting
 from modelfleet.reconcile.refused_labels import RefusedLabels
 
 Object = dict[str, Any]
@@ -120,6 +120,9 @@ class World:
         """Other people's routes."""
         self.taken: set[str] = set()
         """Names of Services that are somebody else's."""
+        self.barren: dict[str, str] = {}
+        """Nodes (or ``lab-0`` for replicas) on which no further pod is made, with the API server's words, if any."""
+        self.waiting: Mapping[str, Waiting] = {}
         self._numbers = itertools.count()
         self.add_model(model_version())
         self.deployment: Object = {
@@ -170,8 +173,22 @@ class World:
             pods=self.kind("Pod"),
             nodes=list(self.nodes.values()),
             taken=self.taken,
+            refusals={each["metadata"]["name"]: why for each in self._lacking() for why in self.barren.values() if why},
+            waiting=self.waiting,
             refused_labels=self._refused.standing(self.deployment["metadata"]["uid"]),
         )
+
+    def _lacking(self) -> list[Object]:
+        """Workloads that have fewer pods than they should."""
+        found = []
+        for each in [*self.kind("DaemonSet"), *self.kind("Deployment")]:
+            own = [pod for pod in self.kind("Pod") if pod["metadata"]["owner"] == each["metadata"]["name"]]
+            if any(
+                f"{each['metadata']['name']}-{name}" not in [pod["metadata"]["name"] for pod in own]
+                for name in self.barren
+            ):
+                found.append(each)
+        return found
 
     def plan(self) -> Outcome:
         return edge_deployment.plan(self.observed(), self.installation, self.now)
@@ -179,6 +196,7 @@ class World:
     def step(self, writes: int | None = None) -> Outcome:
         """Plan once and carry out the outcome, or only so many of its writes."""
         outcome = self.plan()
+        self.waiting = outcome.waiting
         acts: list[Callable[[], None]] = []
         acts += [lambda obj=obj: self._create(obj) for obj in outcome.create]  # type: ignore[misc]
         acts += [lambda obj=obj: self._apply(obj) for obj in outcome.apply]  # type: ignore[misc]
@@ -203,7 +221,7 @@ class World:
             for name, item in self.nodes.items():
                 matches = any(_matches(item["metadata"]["labels"], term["matchExpressions"]) for term in terms)
                 pod = f"{each['metadata']['name']}-{name}"
-                if matches and ("Pod", pod) not in self.children:
+                if matches and ("Pod", pod) not in self.children and name not in self.barren:
                     self._pod(pod, each, name)
                 elif not matches:
                     self.children.pop(("Pod", pod), None)
@@ -212,7 +230,7 @@ class World:
             own.sort(key=lambda p: p["status"]["phase"] != "Running")
             for surplus in own[each["spec"]["replicas"] :]:
                 del self.children["Pod", surplus["metadata"]["name"]]
-            for _ in range(each["spec"]["replicas"] - len(own)):
+            for _ in range(each["spec"]["replicas"] - len(own) if "lab-0" not in self.barren else 0):
                 self._pod(f"{each['metadata']['name']}-{next(self._numbers)}", each, "lab-0")
         for pod in self.kind("Pod"):
             node_ready = self.nodes[pod["spec"]["nodeName"]]["status"]["conditions"][0]["status"] == "True"

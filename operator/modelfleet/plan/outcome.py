@@ -7,6 +7,7 @@ every write whose effect is already observed: a plan states the whole desired st
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from modelfleet.plan.traffic.probe import Question
@@ -53,6 +54,20 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What a place of a fleet waits for."""
+
+    workload: str
+    """Hash of the workload that is to come up there."""
+    since: datetime
+    """When it was first found so, or got its first pod."""
+    first_pod: str = ""
+    """When that pod was made (RFC 3339); empty where there was none yet."""
+    trouble: tuple[str, str] | None = None
+    """The last that was known to be wrong with a pod of it: reason and message."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The writes, carried out top to bottom; the first error stops the rest and the key is retried with backoff."""
 
@@ -82,6 +97,9 @@ class Outcome:
 
     probe: Question | None = None
     """What to ask the data plane, beside everything else; ``None``: nothing."""
+
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    """By place of a fleet: what it waits for, to be handed in with the next plan."""
 
     requeue_after: float | None = None
     """Seconds until the plan must be made again though nothing happens; ``None``: only when something changes."""

@@ -13,6 +13,7 @@ from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.measurements import Measurements
 from modelfleet.reconcile.refused_labels import RefusedLabels
 from modelfleet.reconcile.reports import Reports
+from modelfleet.reconcile.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Context:
     """What the pods of training jobs told of their progress."""
     now: Callable[[], datetime]
     """The clock: aware, in UTC."""
+    waits: Waits = field(default_factory=Waits)
+    """Since when places of fleets wait for a pod that comes up."""
     refused_labels: RefusedLabels = field(default_factory=RefusedLabels)
     """The nodes that the executor could not label; its own."""
 

@@ -36,6 +36,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     if deployment is None or "deletionTimestamp" in deployment["metadata"]:
         context.measurements.forget(key)
         context.confirmations.forget(key)
+        context.waits.forget(key)
         return None
 
     def children(kind: str) -> list[RawObject]:
@@ -61,6 +62,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
         hints=await _hints(context, key.namespace, pods, now),
         measured=_measured(context, key, deployment, now),
         probed=context.confirmations.of(key),
+        waiting=context.waits.of(key),
         refused_labels=context.refused_labels.standing(deployment["metadata"]["uid"]),
     )
     outcome = edge_deployment.plan(observed, context.installation, now)
@@ -68,6 +70,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     if taken:
         outcome = edge_deployment.plan(replace(observed, taken=taken), context.installation, now)
     context.confirmations.ask(key, outcome.probe)
+    context.waits.found(key, outcome.waiting)
     return outcome
 
 

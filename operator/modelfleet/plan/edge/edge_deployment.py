@@ -22,6 +22,7 @@ from modelfleet.plan.edge import (
     edge_problems,
     edge_status,
     handover,
+    lateness,
     moves,
     pool_services,
     refused_labels,
@@ -38,7 +39,7 @@ from modelfleet.plan.edge.thresholds import Failures
 from modelfleet.plan.edge.waves import State
 from modelfleet.plan.edge.workload import Workload
 from modelfleet.plan.installation import Installation
-from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject, Waiting
 from modelfleet.plan.traffic import backends, edge_canary, routed_pods, traffic
 from modelfleet.plan.traffic.analysis import Measurement
 from modelfleet.plan.traffic.canary_state import Backends, Decision
@@ -84,6 +85,8 @@ class Observed:
     """By metric of the canary's analysis: what came in."""
     probed: Probed | None = None
     """What the data plane answered last."""
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    """What the plan before found."""
     refused_labels: Mapping[str, Refusal] = field(default_factory=dict)
     """By node: why the API server lets it take no label. It is left as it is for now."""
 
@@ -113,6 +116,9 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     )
     attempt = aim.orders.attempt
     members = observation.judge(aim.target, aim.stable, live, clock, attempt)
+    by_hash = {hash_: each["metadata"]["name"] for hash_, each in {**running, **live}.items()}
+    refusals = {hash_: observed.refusals[name] for hash_, name in by_hash.items() if name in observed.refusals}
+    waiting = lateness.judge(members, observed.waiting, refusals, clock)
     refused_labels.mark(members, observed.refused_labels)
     moving = moves.plan(spec, before, aim, members, catalogue.find, now)
     routed = routed_pods.find(owner, spec, pods)
@@ -215,6 +221,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         settle_status_seconds=SETTLE_STATUS_SECONDS,
         notes=[*told, *stated.notes],
         probe=routing.probe,
+        waiting=waiting,
         requeue_after=_look_again(
             members,
             moving,

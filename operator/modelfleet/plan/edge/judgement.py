@@ -56,7 +56,7 @@ def judge_moved(
 
 def _judge_draining(member: Member, pods: Sequence[ServingPod], clock: Clock) -> None:
     """A gateway whose previous pod does not end holds the rollout up for a while, not for ever."""
-    member.state = State.IN_FLIGHT
+    member.state, member.drains = State.IN_FLIGHT, True
     member.trouble = Trouble("Draining", "the previous pod is still terminating")
     late = max((each.gone_by for each in pods), default="")
     if late:

@@ -46,6 +46,8 @@ class Member(Place):
     """Whether the pod of what it wants is ready beside the one that serves."""
     cramped: bool = False
     """Whether that pod cannot start as long as the one that serves is there."""
+    drains: bool = False
+    """Whether it only waits for its previous pod to end."""
     stuck: bool = False
     """Whether it failed only because its previous pod does not end."""
     stricken: bool = False
