@@ -145,6 +145,38 @@ def test_the_next_attempt_tries_again_and_takes_the_note_off(order: str) -> None
     assert assigned(world, "gw-0000") == Assignment(assigned(world, "gw-0000").serves)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_note_of_an_earlier_rollouts_later_attempt_counts_until_the_retry_and_no_longer(*, lost: bool) -> None:
+    world = fleet(4, maxUnavailable=4, failureThreshold={"percentage": 50, "minSamples": 4})
+    world.behaviour = lambda pod, name: of_version(V2, MISMATCH)(pod, name) if name == "gw-0000" else healthy(pod, name)  # type: ignore[operator]
+    world.edit(modelVersion=V2)
+    world.run()
+    for attempt in (1, 2):
+        world.command(retry=f"{world.status['stable']['revision']}/{attempt}")
+        world.run()
+    note = assigned(world, "gw-0000").failed
+    assert note is not None
+    assert note.attempt == 3
+    world.offline("gw-0000", ago=1000)
+    world.command(retry=None)
+    world.edit(modelVersion=V3)
+    world.run()
+    world.command(promote=f"{world.status['stable']['revision']}/1/full")
+    world.run()
+    world.edit(modelVersion=V2)
+    world.online("gw-0000")
+    if lost:
+        world.deployment.pop("status")
+    else:
+        world.status["lastCommand"] = "promote of something else"
+    world.run()
+    assert assigned(world, "gw-0000").failed == note, "what failed there is not tried there again by itself"
+    world.behaviour = healthy
+    world.command(promote=None, retry=f"{world.status['stable']['revision']}/{world.status['attempt']}")
+    world.run()
+    assert Counter(world.serving().values()) == {V2: 4}
+
+
 def retry(world: World) -> None:
     world.command(retry=f"{world.status['candidate']['revision']}/{world.status['attempt']}")
 

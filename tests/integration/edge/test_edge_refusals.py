@@ -1,9 +1,11 @@
-"""What the cluster's owner may forbid, labels on a node say: a real API server says no, and all others go on."""
+"""What the cluster's owner may forbid, a node's labels or its pods: a real API server says no, all others go on."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from tests import objects
 from tests.integration.edge.conftest import Line
 from tests.objects import RawObject
 
@@ -79,3 +81,60 @@ def test_a_node_that_takes_no_label_holds_up_no_other_and_is_named(forbidding: L
     lift(line)
     line.until_healthy("2.0.0")
     assert len(line.serving("2.0.0")) == 20
+
+
+def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it_has(line: Line) -> None:
+    line.register("1.0.0")
+    line.register("2.0.0")
+    threshold = {"percentage": 10, "minSamples": 20}
+    strategy = {"maxUnavailable": "50%", "progressDeadlineSeconds": 20, "failureThreshold": threshold}
+    line.deploy([POOL], strategy=strategy)
+    line.until_healthy("1.0.0")
+    kept = pods(line, "1.0.0")[FORBIDDEN]
+    rule = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
+    terms = "object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+    fields = f"{terms}.all(term, term.matchFields.all(field, !('{FORBIDDEN}' in field.values)))"
+    line.kubectl.apply(*policy(line.namespace, rule, "!has(object.spec.affinity)", fields))
+    try:
+        line.eventually(lambda: WORDS in dry_run(line))
+        line.edit(modelVersion="m-2-0-0")
+        status = line.until(lambda at: at["counts"]["failed"] == 1 and at["counts"]["healthy"] == 19)
+        assert status["failures"][0]["node"] == FORBIDDEN
+        assert status["failures"][0]["reason"] == "PodsRefused"
+        assert WORDS in status["failures"][0]["message"]
+        assert pods(line, "1.0.0") == {FORBIDDEN: kept}, "the same pod, all along"
+    finally:
+        lift(line)
+
+
+def pods(line: Line, version: str) -> dict[str, str]:
+    """By node: the uid of the pod of this version."""
+    found = line.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
+    return {each["spec"]["nodeName"]: each["metadata"]["uid"] for each in found if "nodeName" in each["spec"]}
+
+
+def dry_run(line: Line) -> str:
+    """What the API server says to a pod for the forbidden node."""
+    field = {"key": "metadata.name", "operator": "In", "values": [FORBIDDEN]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    spec = {"affinity": affinity, "containers": [{"name": "a", "image": "a"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
+    return line.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
+
+
+def test_going_back_in_mid_rollout_makes_no_pod_anew_where_the_version_still_runs(line: Line) -> None:
+    line.register("1.0.0")
+    line.register("2.0.0")
+    line.deploy([POOL], strategy={"maxUnavailable": 4})
+    line.until_healthy("1.0.0")
+    before = pods(line, "1.0.0")
+    line.edit(modelVersion="m-2-0-0", strategy={"waves": [{"name": "long", "nodes": "50%", "soak": "1h"}]})
+    line.until(lambda at: "soakStartedAt" in at)
+    moved = line.serving("2.0.0")
+    assert len(moved) == 10
+    line.edit(modelVersion="m-1-0-0")
+    line.until_healthy("1.0.0")
+    after = pods(line, "1.0.0")
+    assert {name for name in after if after[name] != before[name]} == moved
+    line.eventually(lambda: line.kubectl.list("pods", "modelfleet.dev/model-version=m-2-0-0") == [])

@@ -5,7 +5,7 @@ on in any case. How the fleet gets there is ``waves.py``'s.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -77,8 +77,12 @@ def decide(
     kept: Kept,
     votes: Counter[str],
     installation: Installation,
+    noted: Callable[[Release], int] = lambda _: 0,
 ) -> Aim:
-    """Resolve the spec and pass it through the gates; ``votes`` counts nodes and replicas by revision."""
+    """Resolve the spec and pass it through the gates.
+
+    ``votes`` counts nodes and replicas by revision, ``noted`` tells of which attempt the latest failure is noted.
+    """
     stable = _stable(status, kept, votes)
     candidate = _kept(status.get("candidate"), kept)
     model, problem = _model(spec, model_version)
@@ -87,13 +91,14 @@ def decide(
         source = next((each for each in (stable, candidate) if each and each.model_version == spec.model_version), None)
         model = revision.model_in(source) if source else None
     hash_ = revision.revision_hash(spec, model.snapshot_hash) if model else ""
-    orders = commands.obey(
-        annotations, status, hash_, [*waves.names(spec.strategy.waves), *canary_state.scopes(spec.canary)]
-    )
+    target = None
+    if model is not None:
+        target = kept[hash_][1] if hash_ in kept else revision.resolve(spec, model, installation)
+    scopes = [*waves.names(spec.strategy.waves), *canary_state.scopes(spec.canary)]
+    orders = commands.obey(annotations, status, hash_, scopes, noted(target) if target else 0)
     cause = _cause(status, orders)
-    if model is None:
+    if target is None:
         return Aim(stable, stable, candidate, problem, refused=True, orders=orders, cause=cause)
-    target = kept[hash_][1] if hash_ in kept else revision.resolve(spec, model, installation)
     aim = Aim(target, stable, candidate, orders=orders, cause=cause)
     under_way = candidate is not None and candidate.revision == hash_
     if aim.settled:

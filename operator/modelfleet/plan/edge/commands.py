@@ -72,10 +72,13 @@ class Orders:
         return f"promote {self.revision}/{self.attempt}"
 
 
-def obey(annotations: Mapping[str, str], before: Mapping[str, Any], revision: str, scopes: Collection[str]) -> Orders:
+def obey(
+    annotations: Mapping[str, str], before: Mapping[str, Any], revision: str, scopes: Collection[str], noted: int = 0
+) -> Orders:
     """What holds for the rollout of ``revision``, the one that the spec asks for (empty: it is not known).
 
-    ``before`` is the status; ``scopes`` are the names and numbers that a promotion may give.
+    ``before`` is the status; ``scopes`` are the names and numbers that a promotion may give; ``noted`` is the latest
+    attempt that a node's note of a failure speaks of.
     """
     told = {key: str((before.get(key) or {}).get("revision", "")) for key in ("stable", "candidate")}
     aborted = str(before.get("abortedRevision") or "")
@@ -86,6 +89,8 @@ def obey(annotations: Mapping[str, str], before: Mapping[str, Any], revision: st
         # Rolled out anew: what was said of it in an earlier rollout must not let it pass now. Where the status was
         # lost, nothing tells the two apart, and an abort that is still there counts.
         attempt = 1 + _attempts_named(annotations, last, revision) if any(told.values()) else 1
+        # What failed on a node is not tried there again before a retry; the retry's attempt must then be a later one.
+        attempt = max(attempt, noted)
     orders = Orders(revision, attempt, aborted, last)
     if not revision:
         return orders

@@ -105,7 +105,16 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
     catalogue = Catalogue(spec, kept)
     votes = Counter() if before.get("stable") else _votes(observation, live, catalogue)
     said = owner["metadata"].get("annotations") or {}
-    aim = aims.decide(spec, before, said, observed.model_version, kept, votes, installation)
+    aim = aims.decide(
+        spec,
+        before,
+        said,
+        observed.model_version,
+        kept,
+        votes,
+        installation,
+        lambda release: observation.noted(_hashes(release, spec)) if observation.notes else 0,
+    )
     catalogue.prefer(aim.target, aim.stable, aim.candidate)
     running = _by_workload(observed.daemon_sets, owner)
     observation.disregard(lambda hash_: catalogue.find(hash_) is None and hash_ not in running)
@@ -290,7 +299,11 @@ def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
     going_back = aim.settled and aim.target is not None and aim.candidate is not None
     if not going_back or aim.candidate == aim.target:
         return set()
-    return {item.hash for pool in spec.pools for item in Chooser(aim.candidate, pool).workloads()}
+    return _hashes(aim.candidate, spec)
+
+
+def _hashes(release: Release | None, spec: EdgeDeploymentSpec) -> set[str]:
+    return {item.hash for pool in spec.pools for item in Chooser(release, pool).workloads()}
 
 
 def _labels(

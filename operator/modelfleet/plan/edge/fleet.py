@@ -6,7 +6,7 @@ fleet (``member.py``, ``chooser.py``) are to be had from here.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from modelfleet.api import names
 from modelfleet.api.edge_deployment import EdgeDeploymentSpec, Pool
 from modelfleet.plan import naming, node_class
 from modelfleet.plan.edge import assignment, judgement, provider, refused_labels, serving_pod, workload
-from modelfleet.plan.edge.assignment import Assignment
+from modelfleet.plan.edge.assignment import Assignment, Failed
 from modelfleet.plan.edge.chooser import Chooser
 from modelfleet.plan.edge.member import Clock, Member
 from modelfleet.plan.edge.provider import Platform
@@ -66,6 +66,8 @@ class Observation:
         told = (owner.get("status") or {}).get("failures") or ()
         self._told = {each["node"]: each["message"] for each in told if each["reason"] != refused_labels.REASON}
         self.pools = [PoolFleet(pool, []) for pool in spec.pools]
+        self.notes: list[Failed] = []
+        """Of failures, on all nodes."""
         self.strays: dict[str, list[str]] = {}
         """Nodes that belong to no EveryNode pool, and the labels of ours that they carry."""
         self.pods: defaultdict[str, list[ServingPod]] = defaultdict(list)
@@ -93,6 +95,8 @@ class Observation:
             assigned = assignment.read(labels, self.keys, ours)
             if assigned is not assignment.NOTHING:
                 self.assigned[metadata["name"]] = assigned
+                if assigned.failed is not None:
+                    self.notes.append(assigned.failed)
             fleet = pool_of(labels)
             if fleet is not None:
                 fleet.nodes.append(node)
@@ -108,6 +112,10 @@ class Observation:
     def named(self) -> set[str]:
         """Hashes of all workloads that any node serves, or has next."""
         return {hash_ for each in self.assigned.values() for hash_ in (each.serves, each.next) if hash_}
+
+    def noted(self, hashes: Collection[str]) -> int:
+        """The latest attempt at one of these workloads whose failure a node notes; 0 for none."""
+        return max((note.attempt for note in self.notes if note.workload in hashes), default=0)
 
     def disregard(self, is_dead: Callable[[str], bool]) -> None:
         """Treat nodes that carry a workload that is dead (unknown, and with no DaemonSet) as carrying nothing."""
