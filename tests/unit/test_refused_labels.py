@@ -9,13 +9,14 @@ from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.view import View
 from modelfleet.plan.edge import assignment
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, Outcome
+from modelfleet.plan.refusal import reason_in
 from modelfleet.reconcile.execute import NODES_AT_ONCE, Executor, LabelsRefusedError
 from modelfleet.reconcile.refused_labels import FORGOTTEN_AFTER, RefusedLabels
 from tests.unit.edge_world import START, World, model_version, node, pool
 
 V1, V2 = "defect-1-0-0", "defect-2-0-0"
 KEYS = assignment.keys("uid-of-line")
-DENIED = "403 Forbidden: admission webhook gatekeeper denied the request: hands off"
+DENIED = "admission webhook gatekeeper denied the request: hands off"
 
 
 def fleet(count: int = 4, pools: list[dict[str, object]] | None = None, **strategy: object) -> World:
@@ -171,6 +172,23 @@ def test_pauses_grow_and_are_forgotten() -> None:
     assert (memory.standing("uid")["gw"].until - now).total_seconds() == 10
     memory.written("uid", "gw")
     assert memory.standing("uid") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("nodes \"gw-1\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no", None),
+        (
+            '(combined from similar events): Error creating: pods "line-x-6k5gx" is forbidden: exceeded quota: q',
+            "quota",
+        ),
+        ('admission webhook "a.b" denied the request: no', "all"),
+        ("", "all"),
+    ],
+)
+def test_what_is_quoted_of_a_refusal(words: str, expected: str | None) -> None:
+    known = {"quota": "exceeded quota: q", "all": words, None: "ValidatingAdmissionPolicy 'p' denied request: no"}
+    assert reason_in(words) == known[expected]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from modelfleet.plan.edge import edge_deployment, serving_pod
 from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.edge.serving_pod import Trouble
 from modelfleet.plan.outcome import Outcome, RawObject
+from modelfleet.plan.refusal import reason_in
 from modelfleet.plan.traffic import analysis, canary_state, traffic
 from modelfleet.plan.traffic.analysis import Measurement
 from modelfleet.reconcile.context import Context
@@ -127,13 +128,13 @@ async def _refusals(
     for each in deployments:
         failure = conditions.find((each.get("status") or {}).get("conditions") or (), "ReplicaFailure")
         if failure is not None and failure.get("status") == "True":
-            refusals[each["metadata"]["name"]] = failure.get("message") or ""
+            refusals[each["metadata"]["name"]] = reason_in(failure.get("message") or "")
     lacking = [each["metadata"]["name"] for each in daemon_sets if _lacks_pods(each.get("status") or {})]
     for name in lacking[:ASKED_AT_ONCE]:
         events = await context.cluster.latest_warnings(namespace, "DaemonSet", name)
         failed = next((event for event in events if event.get("reason") == "FailedCreate"), None)
         if failed is not None:
-            refusals[name] = failed.get("note") or ""
+            refusals[name] = reason_in(failed.get("note") or "")
     return refusals
 
 

@@ -21,6 +21,7 @@ from modelfleet.cluster.kinds import ATOMIC_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import naming
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject
+from modelfleet.plan.refusal import reason_in
 from modelfleet.reconcile.refused_labels import RefusedLabels
 
 NODES_AT_ONCE: Final = 8
@@ -134,7 +135,7 @@ class Executor:
             for label, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, ApiError) and _refuses(answer):
                     logger.warning("node %s takes no label: %s", label.node, answer)
-                    self.refused_labels.refused(owner, label.node, str(answer))
+                    self.refused_labels.refused(owner, label.node, reason_in(answer.message))
                     refused, refusals = answer, refusals + 1
                 elif not isinstance(answer, BaseException):
                     self.refused_labels.written(owner, label.node)

@@ -23,8 +23,8 @@ REASON: Final = "LabelRefused"
 NAMED: Final = 3
 """Nodes that the message names."""
 
-_LONGEST: Final = 150
-"""Characters of the API server's words in a message that has the remedy, too."""
+_LEAST: Final = 40
+"""Characters of the API server's words that are always quoted."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ def problem(nodes: Sequence[str], refusals: Mapping[str, Refusal]) -> Problem | 
         return None
     first = sorted(nodes)[:NAMED]
     named = ", ".join(first) + (" …" if len(nodes) > NAMED else "")
-    said = conditions.shorten(refusals[first[0]].message, _LONGEST)
-    return Problem(
-        REASON, f"{len(nodes)} cannot be labelled: {named}; have what refuses it let the operator pass: {said}"
-    )
+    told = f"{len(nodes)} cannot be labelled: {named}; have what refuses it let the operator pass: "
+    room = max(_LEAST, conditions.MESSAGE_LENGTH - len(told))
+    return Problem(REASON, told + conditions.shorten(refusals[first[0]].message, room))
