@@ -202,6 +202,33 @@ def test_what_never_serves_elsewhere_stays_where_there_is_nothing_to_return_to()
     assert world.serving() == {"gw-0000": V1}
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_going_back_in_mid_rollout_takes_no_soak_and_touches_no_pod_that_still_runs_the_version(order: str) -> None:
+    world = fleet(8, recreateOrder=order, maxUnavailable=2)
+    stay = {pod["metadata"]["name"] for pod in world.kind("Pod")}
+    waves = [{"name": "half", "nodes": "50%", "soak": "1h"}, {"name": "all", "nodes": "100%", "soak": "1h"}]
+    world.edit(modelVersion=V2, strategy={**world.deployment["spec"]["strategy"], "waves": waves})
+    for _ in range(3):
+        world.step()
+        world.play()
+    moved = {name for name in world.nodes if V1 not in pods_on(world, name)}
+    begun = {name for name in world.nodes if assigned(world, name).next}
+    assert moved
+    assert bool(begun) is (order == "PrefetchFirst")
+    stay &= {pod["metadata"]["name"] for pod in world.kind("Pod")}
+    world.label_writes = 0
+    seen: list[set[str]] = []
+    world.edit(modelVersion=V1)
+    world.run(watch=lambda: seen.append({pod["metadata"]["name"] for pod in world.kind("Pod")}))
+    assert all(stay <= each for each in seen), "no second fetch where it runs"
+    assert Counter(world.serving().values()) == {V1: 8}
+    assert world.condition("Ready")["status"] == "True", "no soak"
+    assert world.label_writes == len(moved) * (2 if order == "PrefetchFirst" else 1) + len(begun)
+    writes = world.label_writes
+    world.run()
+    assert world.label_writes == writes
+
+
 def test_a_version_that_is_superseded_or_undone_beside_leaves_no_pod() -> None:
     world = fleet(2, maxUnavailable=1)
     world.behaviour = of_version(V2, PENDING)  # type: ignore[assignment]

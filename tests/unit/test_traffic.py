@@ -490,6 +490,19 @@ def test_what_was_routed_to_outlives_its_requests_also_where_it_never_became_sta
     assert world.replicas() == {"defect-2-0-0": 2}
 
 
+def test_going_back_while_the_replicas_are_still_there_makes_none_anew() -> None:
+    world = lab(ISTIO)
+    until(world, lambda: world.status["phase"] == "Healthy")
+    world.add_model(model_version("2.0.0"))
+    first = {pod["metadata"]["name"] for pod in world.kind("Pod")}
+    world.edit(modelVersion="defect-2-0-0")
+    until(world, lambda: world.status["stable"]["modelVersion"] == "defect-2-0-0")
+    assert first < {pod["metadata"]["name"] for pod in world.kind("Pod")}, "they linger"
+    world.edit(modelVersion="defect-1-0-0")
+    until(world, lambda: world.status["phase"] == "Healthy" and len(world.kind("Pod")) == 2)
+    assert {pod["metadata"]["name"] for pod in world.kind("Pod")} == first
+
+
 def test_pods_that_have_just_become_ready_wait_for_their_endpoints() -> None:
     world = lab(ISTIO)
     until(world, lambda: world.status["phase"] == "Healthy")
