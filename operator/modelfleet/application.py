@@ -248,6 +248,8 @@ class Application:
 
     def _observed(self, type_: str | None, obj: RawObject) -> None:
         """An event of a watch stream."""
+        if type_ is not None:
+            self._sync.heard(obj["kind"])
         if type_ == "DELETED":
             self._view.forget(obj["kind"], obj["metadata"])
             return

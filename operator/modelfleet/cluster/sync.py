@@ -4,7 +4,8 @@ Watch streams alone do not suffice. Kopf lists again after a 410 or a broken str
 but not of what vanished meanwhile; a stream can die while the process lives; an event can be lost. So every kind is
 compared, metadata only and from the API server's watch cache, at the start, shortly after kopf listed again, and
 every few minutes. What the list's own resourceVersion proves gone is taken out; what a stream has not brought after
-a grace time is read fresh. A stream that needs such repairs time after time is dead, and liveness says so.
+a grace time is read fresh. A stream that needs such repairs time after time, and itself brings nothing, is dead, and
+liveness says so. One that is only late, as when ten thousand nodes change at once, is not: a restart would cost more.
 """
 
 import asyncio
@@ -21,7 +22,10 @@ GRACE_SECONDS: Final = 5.0
 """How far a watch stream may lag behind a list before its news is fetched."""
 
 DEAD_AFTER: Final = 3
-"""Audits in a row that find a stream behind, before it counts as dead."""
+"""Audits in a row that find a stream behind and silent, before it counts as dead."""
+
+READ_SINGLY: Final = 100
+"""Most objects that are read one by one; where more are behind, the kind is listed."""
 
 Metadata = Mapping[str, Mapping[str, Any]]
 """Objects' metadata by uid."""
@@ -42,6 +46,8 @@ class Synchronizer:
         self._observe = observe
         self._wanted: dict[str, asyncio.Event] = {kind: asyncio.Event() for kind in (*VIEWED_KINDS, *ROUTING_KINDS)}
         self._behind: defaultdict[str, int] = defaultdict(int)
+        self._heard: set[str] = set()
+        """The kinds whose streams have brought news since the last audit of them."""
         self.filled = asyncio.Event()
         """Set once every kind was listed: reconciles may begin."""
 
@@ -59,6 +65,10 @@ class Synchronizer:
     def listed_again(self, kind: str) -> None:
         """Note that the watch of this kind began anew: what vanished meanwhile must be found soon."""
         self._wanted[kind].set()
+
+    def heard(self, kind: str) -> None:
+        """Note that the watch stream of this kind brought an event."""
+        self._heard.add(kind)
 
     def dead_streams(self) -> list[str]:
         """The kinds whose watch stream brings nothing though there is news."""
@@ -97,9 +107,13 @@ class Synchronizer:
         gone, behind = self._gone(kind, there, version), self._behind_of(kind, there)
         for metadata in gone:
             self._view.forget(kind, metadata, version)
-        for metadata in behind:
-            await self._cluster.read(kind, metadata.get("namespace", ""), metadata["name"])
-        self._behind[kind] = self._behind[kind] + 1 if behind else 0
+        if len(behind) > READ_SINGLY:
+            await self.list_one(kind)
+        else:
+            for metadata in behind:
+                await self._cluster.read(kind, metadata.get("namespace", ""), metadata["name"])
+        self._behind[kind] = self._behind[kind] + 1 if behind and kind not in self._heard else 0
+        self._heard.discard(kind)
         repaired = len(gone) + len(behind)
         for _ in range(repaired):
             self._observe(kind)
