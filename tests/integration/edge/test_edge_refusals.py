@@ -87,8 +87,7 @@ def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it
     line.register("1.0.0")
     line.register("2.0.0")
     threshold = {"percentage": 10, "minSamples": 20}
-    strategy = {"maxUnavailable": "50%", "progressDeadlineSeconds": 20, "failureThreshold": threshold}
-    line.deploy([POOL], strategy=strategy)
+    line.deploy([POOL], strategy={"maxUnavailable": "50%", "failureThreshold": threshold})
     line.until_healthy("1.0.0")
     kept = pods(line, "1.0.0")[FORBIDDEN]
     rule = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
@@ -98,7 +97,10 @@ def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it
     try:
         line.eventually(lambda: WORDS in dry_run(line))
         line.edit(modelVersion="m-2-0-0")
-        status = line.until(lambda at: at["counts"]["failed"] == 1 and at["counts"]["healthy"] == 19)
+        status = line.until(lambda at: at["counts"]["healthy"] == 19 and at["conditions"][2]["status"] == "True")
+        assert status["conditions"][2]["reason"] == "PodsRefused"
+        line.edit(strategy={"progressDeadlineSeconds": 1})
+        status = line.until(lambda at: at["counts"]["failed"] == 1)
         assert status["failures"][0]["node"] == FORBIDDEN
         assert status["failures"][0]["reason"] == "PodsRefused"
         assert WORDS in status["failures"][0]["message"]

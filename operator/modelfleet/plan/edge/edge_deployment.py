@@ -17,12 +17,14 @@ from modelfleet.plan import conditions
 from modelfleet.plan.conditions import Condition
 from modelfleet.plan.edge import aim as aims
 from modelfleet.plan.edge import (
+    daemon_sets,
     edge_findings,
     edge_notes,
     edge_problems,
     edge_status,
     handover,
     lateness,
+    looks,
     moves,
     pool_services,
     refused_labels,
@@ -31,9 +33,9 @@ from modelfleet.plan.edge import (
     workload,
 )
 from modelfleet.plan.edge.aim import Aim, Problem
-from modelfleet.plan.edge.fleet import Chooser, Clock, Member, Observation
+from modelfleet.plan.edge.catalogue import Catalogue, hashes
+from modelfleet.plan.edge.fleet import Clock, Member, Observation
 from modelfleet.plan.edge.refused_labels import Refusal
-from modelfleet.plan.edge.revision import Release
 from modelfleet.plan.edge.serving_pod import Trouble
 from modelfleet.plan.edge.thresholds import Failures
 from modelfleet.plan.edge.waves import State
@@ -42,20 +44,13 @@ from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import NodeLabels, Note, ObjectRef, Outcome, RawObject, Waiting
 from modelfleet.plan.traffic import backends, edge_canary, routed_pods, traffic
 from modelfleet.plan.traffic.analysis import Measurement
-from modelfleet.plan.traffic.canary_state import Backends, Decision
+from modelfleet.plan.traffic.canary_state import Backends
 from modelfleet.plan.traffic.probe import Probed
 from modelfleet.plan.traffic.route import Route
 from modelfleet.plan.traffic.traffic import Routing
 
 SETTLE_STATUS_SECONDS: Final = 5.0
 """How long counts may wait: a wave of a thousand gateways does not write a thousand statuses."""
-
-SILENT_LOOK_SECONDS: Final = 15.0
-"""When to look again at what was moved and has no pod, or one that says nothing: why (a quota that is used up, a
-Secret that is missing) is told by Events only, which wake nobody."""
-
-TAKEN_LOOK_SECONDS: Final = 30.0
-"""When to look again whether a name is free: other people's Services wake nobody here."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         kept,
         votes,
         installation,
-        lambda release: observation.noted(_hashes(release, spec)) if observation.notes else 0,
+        lambda release: observation.noted(hashes(release, spec)) if observation.notes else 0,
     )
     catalogue.prefer(aim.target, aim.stable, aim.candidate)
     running = _by_workload(observed.daemon_sets, owner)
@@ -181,7 +176,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         undone=_undone(spec, aim),
     )
     labels, needed, told, left_out = _labels(observation, members, moving.to, terms, observed.refused_labels)
-    daemon_sets, idle = _daemon_sets(owner, running, observation, needed, catalogue, installation.name)
+    applied, idle = daemon_sets.state(owner, running, observation, needed, catalogue, installation.name)
     scaled, unneeded = replicas.scale(observation, aim, moving.to, live, catalogue.find, owner, spec, routing, canary)
     local = pool_services.services(owner, spec.serving.ports, observation.pools)
     gone = pool_services.unneeded(_owned(observed.services, owner), local, observation.pools)
@@ -217,7 +212,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         create.append(revision.stored(aim.target, owner, 1 + max((number for number, _ in kept.values()), default=0)))
     return Outcome(
         create=create,
-        apply=[*daemon_sets, *scaled, *routes],
+        apply=[*applied, *scaled, *routes],
         label_nodes=labels,
         delete=[
             *routing.delete,
@@ -231,7 +226,7 @@ def plan(observed: Observed, installation: Installation, now: datetime) -> Outco
         notes=[*told, *stated.notes],
         probe=routing.probe,
         waiting=waiting,
-        requeue_after=_look_again(
+        requeue_after=looks.look_again(
             members,
             moving,
             routing,
@@ -263,33 +258,6 @@ def _as_aborted(observed: Observed, cause: Problem, aim: Aim, now: datetime) -> 
     return replace(observed, deployment={**owner, "status": status})
 
 
-class Catalogue:
-    """Finds what a workload's hash stands for, among the releases that are kept; the likely ones are tried first."""
-
-    def __init__(self, spec: EdgeDeploymentSpec, kept: aims.Kept) -> None:
-        self._pools = spec.pools
-        self._untried = [release for _, release in sorted(kept.values(), key=lambda each: each[0])]
-        self._found: dict[str, Workload] = {}
-
-    def prefer(self, *releases: Release | None) -> None:
-        """Take in these releases, kept or not."""
-        for release in releases:
-            if release is not None:
-                self._untried = [each for each in self._untried if each.revision != release.revision]
-                self._add(release)
-
-    def find(self, hash_: str) -> Workload | None:
-        """The workload of this hash; ``None`` where no release that is kept, in no pool of the spec, has it."""
-        while hash_ not in self._found and self._untried:
-            self._add(self._untried.pop())
-        return self._found.get(hash_)
-
-    def _add(self, release: Release) -> None:
-        for pool in self._pools:
-            for item in Chooser(release, pool).workloads():
-                self._found.setdefault(item.hash, item)
-
-
 def _is_replica(name: str) -> bool:
     return "/" in name
 
@@ -299,11 +267,7 @@ def _undone(spec: EdgeDeploymentSpec, aim: Aim) -> set[str]:
     going_back = aim.settled and aim.target is not None and aim.candidate is not None
     if not going_back or aim.candidate == aim.target:
         return set()
-    return _hashes(aim.candidate, spec)
-
-
-def _hashes(release: Release | None, spec: EdgeDeploymentSpec) -> set[str]:
-    return {item.hash for pool in spec.pools for item in Chooser(release, pool).workloads()}
+    return hashes(aim.candidate, spec)
 
 
 def _labels(
@@ -327,37 +291,6 @@ def _labels(
     labels = [*strays[:limit], *gone_on.labels, *begun.labels]
     needed = {*observation.named(), *begun.workloads, *gone_on.workloads}
     return labels, needed, [*(begun.notes | gone_on.notes).values()], [*left_out, *gone_on.left_out]
-
-
-def _daemon_sets(
-    owner: RawObject,
-    running: Mapping[str, RawObject],
-    observation: Observation,
-    needed: Collection[str],
-    catalogue: Catalogue,
-    installation: str,
-) -> tuple[list[RawObject], list[ObjectRef]]:
-    """The DaemonSets of all that any node carries or is about to; the others go, once no node carries them."""
-    fleets = {fleet.pool.name: fleet for fleet in observation.pools}
-    items = [item for item in map(catalogue.find, sorted(needed)) if item is not None]
-    applied = [
-        workload.daemon_set(
-            item,
-            owner,
-            installation,
-            fleets[item.pool].tolerations,
-            _made_for(running.get(item.hash)),
-            fleets[item.pool].platform,
-        )
-        for item in items
-    ]
-    return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
-
-
-def _made_for(daemon_set: RawObject | None) -> str:
-    """The revision whose name the pods of a DaemonSet carry; empty where there is none yet."""
-    labels = daemon_set["metadata"].get("labels") or {} if daemon_set else {}
-    return str(labels.get(names.REVISION_LABEL, ""))
 
 
 def _untaken(objects: list[RawObject], taken: Collection[str]) -> tuple[list[RawObject], list[str]]:
@@ -423,29 +356,3 @@ def reference(obj: RawObject) -> ObjectRef:
     """A reference to exactly this object, for its deletion."""
     metadata = obj["metadata"]
     return ObjectRef(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"], metadata.get("uid", ""))
-
-
-def _look_again(
-    members: Sequence[Member],
-    moving: moves.Moves,
-    routing: Routing,
-    canary: Decision | None,
-    also: Sequence[datetime],
-    now: datetime,
-    *,
-    more: bool,
-    taken: bool,
-) -> float | None:
-    if more:
-        return 0.0
-    moments = [*also, *(member.look_again for member in members if member.look_again is not None)]
-    moments += [moving.look_again] if moving.look_again else []
-    moments += [canary.look_again] if canary and canary.look_again else []
-    waits = [max(0.0, (moment - now).total_seconds()) + 0.5 for moment in moments if moment > now]
-    if any(member.state is State.IN_FLIGHT and member.trouble is None for member in members):
-        waits.append(SILENT_LOOK_SECONDS)
-    if taken:
-        waits.append(TAKEN_LOOK_SECONDS)
-    if routing.requeue_after is not None:
-        waits.append(routing.requeue_after)
-    return min(waits, default=None)
