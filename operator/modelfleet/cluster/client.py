@@ -6,6 +6,7 @@ taken it. Every answer is folded into the view, so that the next plan sees our o
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -28,6 +29,8 @@ WORKLOADS_FRESH_SECONDS: Final = 10.0
 
 _WARNINGS_KEPT: Final = 10
 
+_NOT_TAKEN_KEPT: Final = 10_000
+
 MANAGED: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
 
 
@@ -47,6 +50,7 @@ class Cluster:
         self._fence = fence
         self._warnings: dict[tuple[str, str, str], tuple[float, RawObjects]] = {}
         self._workloads: dict[str, tuple[float, dict[str, RawObject]]] = {}
+        self._not_taken: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     async def read(self, kind: str, namespace: str, name: str) -> RawObject | None:
         """The object, fresh from the API server; ``None`` when there is none."""
@@ -90,7 +94,24 @@ class Cluster:
         """Create the object; raises :class:`ApiError` with code 409 when the name is taken."""
         path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"))
         query = {"fieldManager": names.FIELD_MANAGER, "fieldValidation": "Strict"}
-        return self._fold(await self._write("POST", path, obj["kind"], obj, query=query))
+        try:
+            made = await self._write("POST", path, obj["kind"], obj, query=query)
+        except ApiError as error:
+            if (error.refused or error.code == 409) and obj["kind"] != "Event":
+                self._not_taken[_identity(obj)] = None
+                if len(self._not_taken) > _NOT_TAKEN_KEPT:
+                    self._not_taken.popitem(last=False)
+            raise
+        self._not_taken.pop(_identity(obj), None)
+        return self._fold(made)
+
+    def was_not_taken(self, obj: RawObject) -> bool:
+        """Whether the API server did not take an object of this name when it was last to be created.
+
+        A memory that saves asking beforehand what nearly always is answered with yes; a restart may lose it, as the
+        next creation says the same again.
+        """
+        return _identity(obj) in self._not_taken
 
     async def refusal(self, obj: RawObject) -> ApiError | None:
         """Why the API server would not create the object, asked in a dry run; ``None``: it would.
@@ -231,6 +252,10 @@ class Cluster:
             content_type=content_type,
             limit=min(remaining, REQUEST_TIMEOUT),
         )
+
+
+def _identity(obj: RawObject) -> tuple[str, str, str]:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
 def _last_seen(event: Mapping[str, Any]) -> str:

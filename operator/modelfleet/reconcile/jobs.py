@@ -75,13 +75,14 @@ async def waits_for(context: Context, suspended: RawObject) -> str:
 async def refusals(context: Context, wanted: Iterable[RawObject]) -> dict[str, Refusal]:
     """What cannot be created, by name, so that the plan can say so in the status.
 
-    The API server is asked in a dry run; a name that another owner's child has is no matter of waiting either.
+    What was not taken when it was last to be created is asked for in a dry run; all else is simply created. A name
+    that another owner's child has is no matter of waiting either.
     """
     found = {}
     for obj in wanted:
         kind, metadata = obj["kind"], obj["metadata"]
         held = context.view.get(kind, metadata["namespace"], metadata["name"])
-        if held is None:
+        if held is None and context.cluster.was_not_taken(obj):
             error = await context.cluster.refusal(obj)
             if error is not None and error.code != 409:
                 found[metadata["name"]] = Refusal(error.message, final=error.code != 403)

@@ -23,8 +23,8 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
     outcome = training_job.plan(obj, observed, context.installation, context.now())
     if await jobs.is_outdated(context, obj, outcome.create):
         return Outcome()
-    if _is_decisive(obj, outcome) and observed.model_version is None:
-        # Before compute is spent, and before a name is taken: another job may have registered it a moment ago.
+    if _is_first(obj, outcome) and observed.model_version is None:
+        # Before compute is spent: another job may have registered it a moment ago. At the end, creation itself decides.
         name = obj["spec"]["output"]["modelVersionName"]
         existing = await context.cluster.read("ModelVersion", key.namespace, name)
         observed = replace(observed, model_version=existing)
@@ -106,10 +106,10 @@ async def _recalled(job_name: str, pods: list[RawObject], namespace: str, contex
     return steps.Attempt(job, mine, await jobs.trouble(context, job, mine))
 
 
-def _is_decisive(obj: RawObject, outcome: Outcome) -> bool:
-    """Whether this outcome starts the first step, or registers the result."""
-    kinds = {created["kind"] for created in outcome.create}
-    return "ModelVersion" in kinds or ("Job" in kinds and not progress.is_begun(obj.get("status") or {}))
+def _is_first(obj: RawObject, outcome: Outcome) -> bool:
+    """Whether this outcome starts the first step."""
+    starts = any(created["kind"] == "Job" for created in outcome.create)
+    return starts and not progress.is_begun(obj.get("status") or {})
 
 
 def _is_owned(job: RawObject, uid: str) -> bool:

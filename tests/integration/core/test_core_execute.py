@@ -215,3 +215,19 @@ async def test_an_invalid_object_is_named_by_the_api_server(executor: Executor, 
     assert caught.value.code == 422
     assert caught.value.refused
     assert "sessionAffinity" in caught.value.message
+
+
+async def test_what_was_not_taken_is_asked_for_in_a_dry_run_until_it_is(
+    executor: Executor, hands: Hands, owner: RawObject
+) -> None:
+    good, bad = service(owner), service(owner, sessionAffinity="Sometimes")
+    assert not hands.cluster.was_not_taken(bad)
+    with pytest.raises(ApiError):
+        await executor.execute(owner, Outcome(create=[bad]))
+    assert hands.cluster.was_not_taken(bad)
+    refusal = await hands.cluster.refusal(bad)
+    assert refusal is not None
+    assert "sessionAffinity" in refusal.message
+    assert await hands.cluster.refusal(good) is None
+    assert (await executor.execute(owner, Outcome(create=[good])))[0]
+    assert not hands.cluster.was_not_taken(good)

@@ -39,7 +39,16 @@ def test_two_pods_train_and_a_version_is_registered_and_verified(bench: Bench) -
     assert version["spec"]["lineage"]["trainingJob"]["uid"] == done["metadata"]["uid"]
     assert {"StepStarted", "StepSucceeded", "GatePassed", "Registered"} <= bench.events("nightly")
     assert "Verified" in bench.events("m-1-0-0")
+    nothing_was_asked_twice(bench)
     costs_nothing_when_looked_at_again(bench, done, version)
+
+
+def nothing_was_asked_twice(bench: Bench) -> None:
+    """What the API server takes is created, and not asked for in a dry run before."""
+    made = [each for each in bench.operator.writes() if each["objectRef"].get("namespace") == bench.kubectl.namespace]
+    created = [(each["objectRef"]["resource"], each["objectRef"]["name"]) for each in made if each["verb"] == "create"]
+    assert len(created) == len(set(created))
+    assert {"jobs", "modelversions"} <= {resource for resource, _ in created}
 
 
 def costs_nothing_when_looked_at_again(bench: Bench, *objects: RawObject) -> None:
