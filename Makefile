@@ -67,7 +67,7 @@ lock: venv  ## pin the dependencies of pyproject.toml in requirements/, with has
 	    --no-header --no-annotate --python-version 3.11 --output-file requirements/$$extra.txt || exit 1; \
 	done
 
-bench: venv  ## count what the operator asks and costs, beside a peer (docs/performance.md); PART=plans, requests, fleet or deployments
+bench: venv  ## count what the operator asks and costs, beside a peer (docs/performance.md); PART=plans, requests, fleet, deployments or training
 	@$(PYTHON) -m e2e.bench $(PART) --name $(NAME)-bench --gateways $(GATEWAYS) $(ARGS)
 
 clean: venv  ## take the cluster down and remove all that it made

@@ -24,6 +24,8 @@ class Request:
     namespace: str
     name: str
     code: int
+    dry_run: bool = False
+    """Whether only to be told what would come of it."""
 
     @property
     def is_write(self) -> bool:
@@ -66,6 +68,7 @@ class AuditLog:
                     namespace=about.get("namespace", ""),
                     name=about.get("name", ""),
                     code=event.get("responseStatus", {}).get("code", 0),
+                    dry_run="dryRun=All" in event.get("requestURI", ""),
                 )
 
 
@@ -76,4 +79,6 @@ def writes(requests: list[Request], *, lease: bool = False) -> list[Request]:
 
 def tally(requests: list[Request]) -> Counter[str]:
     """How often each ``verb resource`` was asked."""
-    return Counter(f"{request.verb} {request.resource}" for request in requests)
+    return Counter(
+        f"{request.verb} {request.resource}{' (dry run)' if request.dry_run else ''}" for request in requests
+    )

@@ -2,7 +2,8 @@
 
 PART chooses: ``plans`` (planning alone, over 1,000, 3,000 and 10,000 gateways in memory), ``requests`` (200 gateways,
 two replicas in pods), ``fleet`` (one EdgeDeployment over 1,000, 3,000 and 10,000 gateways), ``deployments`` (1,000
-EdgeDeployments over 1,000 gateways, then as many Rollouts of Argo Rollouts on the same API server), or ``all``.
+EdgeDeployments over 1,000 gateways, then as many Rollouts of Argo Rollouts on the same API server), ``training`` (100
+TrainingJobs of four pods each, then as many JobSets on the same API server), or ``all``.
 """
 
 import argparse
@@ -12,8 +13,9 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from e2e import install
-from e2e.bench import meter, operator_process, plans, requests, simulation
+from e2e.bench import meter, operator_process, plans, requests, simulation, trainings, workshop
 from e2e.bench.fleet import POOLS, Bench, Order
+from e2e.bench.jobsets import JobSets
 from e2e.bench.meter import Spent
 from e2e.bench.peer import Peer
 from e2e.cluster import choice as clusters
@@ -22,6 +24,8 @@ from e2e.progress import Progress
 
 SIZES = (1_000, 3_000, 10_000)
 DEPLOYMENTS = 1_000
+JOBS = 100
+PARTS = ("all", "plans", "requests", "fleet", "deployments", "training")
 
 
 def count_requests(name: str, gateways: int, progress: Progress) -> None:
@@ -98,16 +102,42 @@ def many_deployments(name: str, count: int, progress: Progress) -> None:
     progress.console.print(meter.table(f"{count} Rollouts of Argo Rollouts over the same gateways", peer.meter.spent))
 
 
+def many_trainings(name: str, count: int, progress: Progress) -> None:
+    """As many TrainingJobs as asked for, and then as many JobSets."""
+    pods = workshop.PODS
+    with progress.phase("A cluster with simulated nodes, the chart installed, the operator a process"):
+        cluster = workshop.up(name, count, progress)
+        operator = operator_process.prepare(cluster, install.helm(cluster, progress.say))
+        ours = trainings.Trainings(cluster, operator, progress)
+        operator.warm_up()
+    with progress.phase(f"{count} TrainingJobs of {pods} pods"):
+        trained = ours.train(count)
+        ours.quiet(count)
+        verified = ours.verify(count)
+    operator.stop()
+    with progress.phase(f"JobSet: {count} JobSets of {pods} pods, on the same API server"):
+        cluster.kubectl("delete", "namespace", trainings.NAMESPACE, "--wait=true", "--timeout=30m")
+        peer = JobSets(cluster, progress)
+        peer.controller.warm_up()
+        run = peer.run(count)
+        peer.quiet(count)
+    progress.console.print(meter.table(f"{count} TrainingJobs of {pods} pods", ours.meter.spent))
+    progress.console.print(meter.table(f"{count} JobSets of {pods} pods", peer.meter.spent))
+    columns = {"TrainingJob": trained, "of that verification": verified, "JobSet": run}
+    progress.console.print(meter.requests_table("Requests", columns))
+
+
 def main() -> int:
     """Entry point of ``python -m e2e.bench``."""
     parser = argparse.ArgumentParser(prog="e2e.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", default="all", choices=("all", "plans", "requests", "fleet", "deployments"))
+    parser.add_argument("part", nargs="?", default="all", choices=PARTS)
     parser.add_argument("--name", default=f"{DEFAULT_NAME}-bench", help="cluster to make and take down")
     parser.add_argument("--gateways", type=int, default=200, help="simulated gateways of `requests`")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), help="gateways of `fleet` and `plans`, ascending"
     )
     parser.add_argument("--deployments", type=int, default=DEPLOYMENTS, help="deployments of `deployments`")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="jobs of `training`")
     options = parser.parse_args()
     # Piped, as into a log, the tables are as wide as they need.
     progress = Progress(None if sys.stdout.isatty() else Console(highlight=False, width=120))
@@ -116,6 +146,7 @@ def main() -> int:
         "requests": lambda: count_requests(options.name, options.gateways, progress),
         "fleet": lambda: grow_fleet(options.name, options.sizes, progress),
         "deployments": lambda: many_deployments(options.name, options.deployments, progress),
+        "training": lambda: many_trainings(options.name, options.jobs, progress),
     }
     try:
         for part, run in parts.items():

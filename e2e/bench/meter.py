@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rich.table import Table
 
-from e2e.audit import AuditLog, Request, writes
+from e2e.audit import AuditLog, Request, tally, writes
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.processes import Processes
 from e2e.progress import Progress
 
 SETTLING_SECONDS = 15
+_WORTH_A_ROW = 0.005
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,18 @@ class Spent:
 
     @property
     def made(self) -> int:
-        """Writes, the Lease apart."""
-        return len(writes(list(self.requests)))
+        """Writes, the Lease and dry runs apart."""
+        return sum(not each.dry_run for each in writes(list(self.requests)))
 
     @property
     def reads(self) -> int:
         """Gets and lists, the Lease apart; a watch is one request however long it lasts."""
         return sum(each.verb in ("get", "list") and each.resource != "leases" for each in self.requests)
+
+    def each(self) -> dict[str, float]:
+        """How often each thing was asked of the API server, an object; watches and the Lease apart."""
+        counted = [each for each in self.requests if each.verb != "watch" and each.resource != "leases"]
+        return {what: count / self.objects for what, count in tally(counted).most_common()}
 
 
 class Meter:
@@ -163,3 +169,26 @@ def table(title: str, costs: Sequence[Spent]) -> Table:
             f"{cost.status_bytes / 2**10:.1f}",
         )
     return answer
+
+
+def requests_table(title: str, columns: Mapping[str, Spent]) -> Table:
+    """A row for each thing that was asked of the API server, how often an object; a column for each cost."""
+    answer = Table(title=title)
+    answer.add_column("for each object")
+    for name in columns:
+        answer.add_column(name, justify="right")
+    asked = [spent.each() for spent in columns.values()]
+    rows = sorted({what for each in asked for what in each}, key=lambda what: (_is_read(what), what))
+    for what in rows:
+        counts = [each.get(what, 0.0) for each in asked]
+        if max(counts) >= _WORTH_A_ROW:
+            answer.add_row(what, *(f"{count:.2f}" if count else "" for count in counts))
+    answer.add_section()
+    answer.add_row("writes", *(f"{spent.made / spent.objects:.2f}" for spent in columns.values()))
+    answer.add_row("all requests", *(f"{sum(each.values()):.2f}" for each in asked))
+    answer.add_row("CPU ms", *(f"{spent.cpu_seconds / spent.objects * 1000:.1f}" for spent in columns.values()))
+    return answer
+
+
+def _is_read(what: str) -> bool:
+    return what.startswith(("get ", "list ")) or what.endswith("(dry run)")

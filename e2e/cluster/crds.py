@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from e2e.cluster import programs, toolchain
-from e2e.cluster.commands import Report, run
-from e2e.kubectl import Kubectl
+from e2e.cluster.commands import Report, run, wait_until
+from e2e.kubectl import Kubectl, KubectlError
 
 
 def istio(report: Report = lambda _: None) -> list[Path]:
@@ -36,7 +36,18 @@ def install(kubectl: Kubectl, files: Iterable[Path]) -> None:
     words = [f"--filename={file}" for file in files]
     # Some are larger than what client-side apply can note on an object.
     kubectl("apply", "--server-side", "--force-conflicts", *words)
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", *words)
+
+    def are_served() -> bool:
+        try:
+            kubectl("wait", "--for=condition=Established", "--timeout=60s", *words)
+        except KubectlError as error:
+            # One that was made this very moment has no conditions yet, which kubectl takes for an error.
+            if "accessor error" not in str(error):
+                raise
+            return False
+        return True
+
+    wait_until(are_served, "the CRDs to be served", 60)
 
 
 def module(folder: str, path: str, report: Report) -> Path:

@@ -124,8 +124,8 @@ class Gateways:
     simulated_pods: str = "10.0.0.0/16"
     """The range of the made-up pod addresses."""
 
-    def start(self, kubeconfig: Path, report: Report) -> None:
-        """Start KWOK if it does not run."""
+    def start(self, kubeconfig: Path, report: Report, stages: Iterable[Path] = ()) -> None:
+        """Start KWOK if it does not run; ``stages``: files with further stages for it to play."""
         processes = Processes(self.folder)
         if not processes.alive(PART):
             processes.start(
@@ -133,7 +133,7 @@ class Gateways:
                 [
                     programs.find("kwok", report),
                     f"--kubeconfig={kubeconfig}",
-                    f"--config={STAGES}",
+                    *(f"--config={file}" for file in (STAGES, *stages)),
                     f"--cidr={self.simulated_pods}",
                 ],
             )

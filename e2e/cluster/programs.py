@@ -87,6 +87,7 @@ PROGRAMS: dict[str, Program] = {
     "rollouts-controller": Program(
         "argo-rollouts", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller", minutes=6
     ),
+    "jobset": Program("jobset", "sigs.k8s.io/jobset", minutes=5),
     "pause": Program("pause", "."),
     "probe": Program("probe", "."),
 }
