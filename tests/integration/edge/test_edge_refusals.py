@@ -1,5 +1,6 @@
 """What the cluster's owner may forbid, a node's labels or its pods: a real API server says no, all others go on."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -82,10 +83,46 @@ def test_a_node_that_takes_no_label_holds_up_no_other_and_is_named(forbidding: L
     assert len(line.serving("2.0.0")) == 20
 
 
+def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it_has(line: Line) -> None:
+    line.register("1.0.0")
+    line.register("2.0.0")
+    threshold = {"percentage": 10, "minSamples": 20}
+    line.deploy([POOL], strategy={"maxUnavailable": "50%", "failureThreshold": threshold})
+    line.until_healthy("1.0.0")
+    kept = pods(line, "1.0.0")[FORBIDDEN]
+    rule = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
+    terms = "object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+    fields = f"{terms}.all(term, term.matchFields.all(field, !('{FORBIDDEN}' in field.values)))"
+    line.kubectl.apply(*policy(line.namespace, rule, "!has(object.spec.affinity)", fields))
+    try:
+        line.eventually(lambda: WORDS in dry_run(line))
+        line.edit(modelVersion="m-2-0-0")
+        status = line.until(lambda at: at["counts"]["healthy"] == 19 and at["conditions"][2]["status"] == "True")
+        assert status["conditions"][2]["reason"] == "PodsRefused"
+        line.edit(strategy={"progressDeadlineSeconds": 1})
+        status = line.until(lambda at: at["counts"]["failed"] == 1)
+        assert status["failures"][0]["node"] == FORBIDDEN
+        assert status["failures"][0]["reason"] == "PodsRefused"
+        assert WORDS in status["failures"][0]["message"]
+        assert pods(line, "1.0.0") == {FORBIDDEN: kept}, "the same pod, all along"
+    finally:
+        lift(line)
+
+
 def pods(line: Line, version: str) -> dict[str, str]:
     """By node: the uid of the pod of this version."""
     found = line.kubectl.list("pods", f"modelfleet.dev/model-version={objects.name_of('m', version)}")
     return {each["spec"]["nodeName"]: each["metadata"]["uid"] for each in found if "nodeName" in each["spec"]}
+
+
+def dry_run(line: Line) -> str:
+    """What the API server says to a pod for the forbidden node."""
+    field = {"key": "metadata.name", "operator": "In", "values": [FORBIDDEN]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    spec = {"affinity": affinity, "containers": [{"name": "a", "image": "a"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
+    return line.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)
 
 
 def test_going_back_in_mid_rollout_makes_no_pod_anew_where_the_version_still_runs(line: Line) -> None:
