@@ -53,7 +53,7 @@ SCHEMA = (
         "spec.steps[1].dependsOn[1]",
     ),
     Refusal("TrainingJob", {"spec.steps.1.trainer.numNodes": 65}, "spec.steps[1].trainer.numNodes"),
-    Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "mpi"}, "spec.steps[1].trainer.framework"),
+    Refusal("TrainingJob", {"spec.steps.1.trainer.framework": "horovod"}, "spec.steps[1].trainer.framework"),
     Refusal("TrainingJob", {"spec.gate.0.comparison": "=>"}, "spec.gate[0].comparison"),
     Refusal("TrainingJob", {"spec.gate.1.direction": "Up"}, "spec.gate[1].direction"),
     Refusal("TrainingJob", {"spec.gate.1.baseline": "Offline"}, "spec.gate[1].baseline"),

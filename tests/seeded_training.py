@@ -1,8 +1,8 @@
 """The training that tests disturb: what a pod runs. Seeded, so that the same epochs end in the very same loss.
 
-A two-layer network on drawn images of 8 by 8 pixels, in plain numpy; started by torchrun it is a gang, whose processes
-each take a part of every batch and add their gradients up over gloo. Everything the rest of a training depends on is
-in its checkpoints: weights, momentum, and the generator that shuffles.
+A two-layer network on drawn images of 8 by 8 pixels, in plain numpy; started by torchrun or as MPI ranks it is a gang,
+whose processes each take a part of every batch and add their gradients up over gloo or MPI. Everything the rest of a
+training depends on is in its checkpoints: weights, momentum, and the generator that shuffles.
 
 Process 0 writes each epoch it has run into ``RECORD``, a file on the volume that outlives all pods, as
 ``<attempt> <epoch>``. ``HOLDS`` names, attempt by attempt, the epoch after which it waits for the file
@@ -33,7 +33,10 @@ record = pathlib.Path(os.environ["RECORD"])
 holds = [int(epoch) for epoch in os.environ.get("HOLDS", "").split()]
 hold = holds[attempt - 1] if attempt <= len(holds) else 0
 
-if world > 1:
+over_mpi = "PMI_RANK" in os.environ
+if over_mpi:
+    from mpi4py import MPI
+elif world > 1:
     import torch
     import torch.distributed
 
@@ -43,7 +46,9 @@ if world > 1:
 
 def summed(gradient: np.ndarray) -> np.ndarray:
     """The sum over all processes."""
-    if world > 1:
+    if over_mpi:
+        MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, gradient)
+    elif world > 1:
         torch.distributed.all_reduce(torch.from_numpy(gradient))
     return gradient
 
@@ -51,7 +56,9 @@ def summed(gradient: np.ndarray) -> np.ndarray:
 def waits() -> bool:
     """Whether process 0 is told to wait, in every process."""
     told = [step.rank == 0 and not record.with_name(f"{record.name}.go-{attempt}").exists()]
-    if world > 1:
+    if over_mpi:
+        told = MPI.COMM_WORLD.bcast(told)
+    elif world > 1:
         torch.distributed.broadcast_object_list(told, src=0)
     return bool(told[0])
 
@@ -116,5 +123,5 @@ path = step.folder / "model.onnx"
 path.write_bytes(MODEL)
 step.save_artifact("raw", path, precision="fp32")
 step.finish({"loss": loss, "begun_at": begin})
-if world > 1:
+if world > 1 and not over_mpi:
     torch.distributed.destroy_process_group()

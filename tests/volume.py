@@ -93,16 +93,26 @@ def checkpoint(interval_seconds: int = INTERVAL_SECONDS) -> RawObject:
     return {"volumeClaimName": CLAIM, "path": MOUNT, "intervalSeconds": interval_seconds, "keep": 20}
 
 
-def step(name: str, record: str, image: str, *after: str, nodes: int = 1, **variables: str) -> RawObject:
+LAUNCHERS = {
+    "plain": [],
+    "torch": ["torchrun", "--no-python"],
+    "mpi": ["python", "-P", "-m", "modelfleet.runtime", "mpi", "--"],
+}
+"""What starts a program, by framework."""
+
+
+def step(
+    name: str, record: str, image: str, *after: str, nodes: int = 1, framework: str = "", **variables: str
+) -> RawObject:
     """The seeded training as a step, alone or as a gang; ``record`` and the other variables as the program says."""
-    run = ["python", "-c", PROGRAM]
+    framework = framework or ("torch" if nodes > 1 else "plain")
     environment = {"MODEL": onnx.identity().hex(), "RECORD": f"{MOUNT}/{record}", **variables}
     return {
         "name": name,
         "trainer": {
             "image": image,
-            "framework": "torch" if nodes > 1 else "plain",
-            "command": ["torchrun", "--no-python", *run] if nodes > 1 else run,
+            "framework": framework,
+            "command": [*LAUNCHERS[framework], "python", "-c", PROGRAM],
             "numNodes": nodes,
             "env": [{"name": name, "value": value} for name, value in environment.items()],
         },

@@ -117,6 +117,37 @@ def test_trainings_go_on_when_a_rank_is_killed_or_the_operator_or_they_were_susp
         assert disk.epochs(name) == [(1, epoch) for epoch in range(1, volume.EPOCHS + 1)]
 
 
+def test_a_gang_of_mpi_ranks_goes_on_as_others_do(
+    kubectl: Kubectl, files: Files, namespace: str, train_image: str, node: RealNode, disk: Volume
+) -> None:
+    def gang(name: str, holds: str, **spec: Any) -> objects.RawObject:
+        options = {"HOLDS": holds, "SAVE_WHEN_STOPPED": ""}
+        step = volume.step("train", name, train_image, nodes=2, framework="mpi", **options)
+        step["trainer"]["numProcPerNode"] = 2
+        return training(files, namespace, name, [step], **spec)
+
+    kubectl.apply(
+        gang("calm", ""),
+        gang("struck", "7"),
+        # No checkpoint is due before its end but the one on being told to stop.
+        gang("paused", "7", checkpoint=volume.checkpoint(interval_seconds=600)),
+    )
+    disk.await_epoch("paused", 1, 7)
+    kubectl("patch", "trainingjob", "paused", "--type=merge", f"--patch={objects.merge_patch(suspend=True)}")
+    disk.await_epoch("struck", 1, 7)
+    volume.kill_container(node, running_pods(kubectl, "struck-train-1")[1])
+    kubectl.wait_for("trainingjob", "paused", lambda job: job["status"]["phase"] == "Suspended")
+    kubectl("wait", "job/paused-train-1", "--for=delete", "--timeout=300s")
+    kubectl("patch", "trainingjob", "paused", "--type=merge", f"--patch={objects.merge_patch(suspend=False)}")
+
+    calm, struck, paused = (ended(kubectl, name)["train"] for name in ("calm", "struck", "paused"))
+    assert disk.epochs("calm") == [(1, epoch) for epoch in range(1, volume.EPOCHS + 1)]
+    assert struck["restarts"] == 1
+    check_went_on(disk, "struck", struck, struck_after=7)
+    assert disk.epochs("paused") == [(1 if epoch <= 7 else 2, epoch) for epoch in range(1, volume.EPOCHS + 1)]
+    assert metrics(struck)["loss"] == metrics(paused)["loss"] == metrics(calm)["loss"]
+
+
 def test_a_training_goes_on_when_its_node_is_back_though_the_old_process_still_runs(
     kubectl: Kubectl, files: Files, namespace: str, train_image: str, node: RealNode, disk: Volume
 ) -> None:

@@ -55,8 +55,9 @@ def test_torchrun_finds_rank_zero_of_its_own_attempt() -> None:
     assert service["spec"]["selector"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
 
 
-def test_plain_ranks_and_addresses() -> None:
-    variables = environment(pod(job(trainer=TRAINER | {"framework": "plain"})))
+@pytest.mark.parametrize("framework", ["plain", "mpi"])
+def test_plain_ranks_and_addresses(framework: str) -> None:
+    variables = environment(pod(job(trainer=TRAINER | {"framework": framework})))
     assert not any(name.startswith("PET_") for name in variables)
     assert variables["MASTER_ADDR"] == "nightly-train-1-0.nightly-training"
     assert (variables["NNODES"], variables["WORLD_SIZE"]) == ("2", "8")

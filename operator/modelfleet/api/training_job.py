@@ -12,7 +12,7 @@ from modelfleet.api.training_policy import Checkpoint, FailurePolicy, Retry
 from modelfleet.api.training_termination import Direction, Termination
 
 StepName = Annotated[str, Field(pattern=common.LABEL_PATTERN, max_length=15)]
-Framework = Literal["torch", "deepspeed", "plain"]
+Framework = Literal["torch", "deepspeed", "mpi", "plain"]
 Comparison = Literal[">=", ">", "<=", "<", "=="]
 
 
@@ -130,7 +130,8 @@ class Trainer(Contract):
     """Requests and limits of each pod."""
     framework: Framework = "torch"
     """torch: rendezvous for torchrun in PET_* variables. plain: ranks and addresses only, in NODE_RANK, NNODES,
-    NPROC_PER_NODE, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. deepspeed: both, and /job/hostfile for its launcher."""
+    NPROC_PER_NODE, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. deepspeed: both, and /job/hostfile for its launcher.
+    mpi: as plain, for the launcher of the train library (python -m modelfleet.runtime mpi), which needs MPICH."""
 
 
 class Step(Contract):

@@ -79,8 +79,12 @@ class Checkpoints:
         self._maximize = maximize
         if order is not None and rank == 0:
             self._own.mkdir(parents=True, exist_ok=True)
-            if save_when_stopped:
+        if order is not None and save_when_stopped:
+            if rank == 0:
                 signal.signal(signal.SIGTERM, self._stop)
+            elif _mpi() is not None:
+                # All ranks of an MPI program are told; rank 0 comes to its checkpoint only if the others go on.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def due(self, score: float | None = None) -> bool:
         """Whether ``checkpoint.intervalSeconds`` have passed since the last one, or rank 0 was told to stop.
@@ -101,8 +105,8 @@ class Checkpoints:
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint whose files are what they were; ``None``: begin at the beginning.
 
-        Where ``torch.distributed`` is initialised, rank 0 chooses for all, so that all go on from the same one. On
-        CUDA call ``torch.cuda.set_device`` before.
+        Where ``torch.distributed`` is initialised, or ``mpi4py.MPI`` imported, rank 0 chooses for all, so that all go
+        on from the same one. On CUDA call ``torch.cuda.set_device`` before.
         """
         if self._order is None:
             return None
@@ -126,8 +130,8 @@ class Checkpoints:
 
         ``progress`` must grow. The one with the best ``score`` is kept beside the newest ones. With ``sharded`` every
         process calls ``write`` with the same folder (as ``torch.distributed.checkpoint.save`` wants it); that needs
-        ``torch.distributed``. Raises :class:`SupersededError` where a newer attempt has begun. Once rank 0 was told to
-        stop or to give way, this ends its program.
+        ``torch.distributed`` or ``mpi4py``. Raises :class:`SupersededError` where a newer attempt has begun. Once rank
+        0 was told to stop or to give way, this ends its program.
         """
         if self._order is None or (self._rank != 0 and not sharded):
             return
@@ -142,6 +146,9 @@ class Checkpoints:
         self._last = self._clock()
         if self._stopping:
             logger.info("told to stop: saved checkpoint %d", progress)
+            if (world := _mpi()) is not None:
+                # Leaving alone, rank 0 would wait in MPI_Finalize for ranks that go on.
+                world.Abort(STOPPED)
             sys.exit(STOPPED)
 
     @property
@@ -299,17 +306,25 @@ def _group() -> Any:
     return module if module is not None and module.is_available() and module.is_initialized() else None
 
 
+def _mpi() -> Any:
+    """mpi4py's communicator of all ranks, where the script has imported ``mpi4py.MPI``; never imported here."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module.COMM_WORLD if module is not None and module.Is_initialized() and not module.Is_finalized() else None
+
+
 def agreed(value: Any) -> Any:
     """Rank 0's value, in every process."""
-    group = _group()
-    if group is None:
-        return value
-    box = [value]
-    group.broadcast_object_list(box, src=0)
-    return box[0]
+    if (group := _group()) is not None:
+        box = [value]
+        group.broadcast_object_list(box, src=0)
+        return box[0]
+    if (world := _mpi()) is not None:
+        return world.bcast(value, root=0)
+    return value
 
 
 def _meet() -> None:
-    group = _group()
-    if group is not None:
+    if (group := _group()) is not None:
         group.barrier()
+    elif (world := _mpi()) is not None:
+        world.Barrier()

@@ -178,7 +178,8 @@ class Step:
     def should_finish(self) -> bool:
         """Whether the training was stopped early (``spec.termination.metric``): end the loop, and finish with the best.
 
-        Ask after each epoch, in every process: where ``torch.distributed`` is initialised, rank 0 answers for all.
+        Ask after each epoch, in every process: where ``torch.distributed`` is initialised, or ``mpi4py.MPI`` imported,
+        rank 0 answers for all.
         """
         return bool(agreed(self.told.finish if self.rank == 0 else False))
 

@@ -71,7 +71,7 @@ def variables(trainer: Trainer, training_job: str, step: str, attempt: int) -> l
         torchrun = common | {"RDZV_BACKEND": "static", "RDZV_ID": job}
         found.append({"name": "PET_NODE_RANK", "valueFrom": rank})
         found += ({"name": f"PET_{name}", "value": str(value)} for name, value in torchrun.items())
-    if trainer.framework in ("plain", "deepspeed"):
+    if trainer.framework in ("plain", "mpi", "deepspeed"):
         plain = common | {"WORLD_SIZE": trainer.num_nodes * trainer.num_proc_per_node}
         found.append({"name": "NODE_RANK", "valueFrom": rank})
         found += ({"name": name, "value": str(value)} for name, value in plain.items())
