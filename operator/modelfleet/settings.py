@@ -159,6 +159,8 @@ class Settings(_Setting):
     runtime_image: str = Field(min_length=1)
     """Default serving image; also runs fetch and verify."""
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
+    image_pull_secrets: list[str] = []
+    """Secrets for the runtime image, to be found in the namespaces of those who use it."""
     node_pools: dict[str, NodePoolSetting] = {}
     verification: VerificationSetting = VerificationSetting()
     channels: list[ChannelSetting] = [
@@ -195,6 +197,7 @@ class Settings(_Setting):
             self.namespace,
             self.runtime_image,
             self.image_pull_policy,
+            tuple(self.image_pull_secrets),
             pools,
             traffic_providers=self.traffic.providers(),
             verify_every_hours=self.verification.every_hours,

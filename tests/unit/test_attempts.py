@@ -221,17 +221,18 @@ def order(installation: Any = INSTALLATION, *artifacts: dict[str, Any], **spec: 
 def test_the_job_has_room_for_the_models_and_its_memory_is_bounded() -> None:
     large = artifact(sizeBytes=1 << 30)
     told = order(INSTALLATION, large, artifact("int8", sizeBytes=1 << 28, precision="int8"))
-    assert told["resources"]["limits"] == {"memory": str((512 << 20) + (4 << 30))}
+    assert told["resources"]["limits"] == {"cpu": "2", "memory": str((512 << 20) + (4 << 30))}
     assert told["resources"]["requests"]["ephemeral-storage"] == str((1 << 30) + (1 << 28))
     assert told["seconds"] == 600 + 1280 + 2 * 480
     assert told["inference"] == {"folder": "/scratch"}
-    assert order(INSTALLATION, large, verification={"memoryLimit": "3Gi"})["resources"]["limits"] == {"memory": "3Gi"}
+    bounded = order(INSTALLATION, large, verification={"memoryLimit": "3Gi"})
+    assert bounded["resources"]["limits"] == {"cpu": "2", "memory": "3Gi"}
     for plain in (
         order(INSTALLATION, large, verification={"inference": "None"}),
         order(INSTALLATION, {**large, "format": "safetensors"}),
     ):
         assert "inference" not in plain
-        assert plain["resources"]["limits"] == {"memory": "512Mi"}
+        assert plain["resources"]["limits"] == {"cpu": "2", "memory": "512Mi"}
 
 
 def test_samples_and_tolerance_are_handed_on_with_their_secret() -> None:

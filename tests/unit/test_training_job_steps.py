@@ -179,6 +179,48 @@ def test_the_dataset_is_brought_to_the_first_steps_only() -> None:
     assert "/var/run/modelfleet/credentials/d" not in mounted
 
 
+def test_secrets_for_our_image_go_where_our_image_does() -> None:
+    installation = replace(INSTALLATION, image_pull_secrets=("plant", "registry"))
+    theirs = {"imagePullSecrets": [{"name": "registry"}]}
+    dataset = {"dataset": {"storageUri": "https://d.example/d.npz", "digest": f"sha256:{DIGEST}"}}
+
+    def named(**fields: Any) -> list[str]:
+        obj = World(job(step("a"), **fields)).obj
+        spec = TrainingJobSpec.model_validate(obj["spec"])
+        template = step_job.job(obj, spec, spec.steps[0], 1, {}, installation)["spec"]["template"]["spec"]
+        return [each["name"] for each in template.get("imagePullSecrets", ())]
+
+    assert named() == []
+    assert named(**theirs) == ["registry"]
+    assert named(initializer=dataset) == ["plant", "registry"]
+    assert named(initializer=dataset, **theirs) == ["registry", "plant"]
+
+
+def test_what_runs_before_a_step_has_the_steps_own_resources_but_no_devices() -> None:
+    """The scheduler counts the larger of the two; a quota that demands limits demands them of every container."""
+    wants = {
+        "requests": {"cpu": "4", "memory": "16Gi"},
+        "limits": {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "2"},
+    }
+    brought = {
+        "source": {"git": {"repository": "https://git.example/m", "revision": "main"}},
+        "initializer": {"dataset": {"storageUri": "https://d.example/d.npz", "digest": f"sha256:{DIGEST}"}},
+    }
+    for each in (step("a", resources=wants), step("a", trainer=TRAINER | {"resourcesPerNode": wants})):
+        obj = World(job(each, **brought)).obj
+        obj["status"] = {"source": {"revision": "4f" * 20}}
+        spec = TrainingJobSpec.model_validate(obj["spec"])
+        template = step_job.job(obj, spec, spec.steps[0], 1, {}, INSTALLATION)["spec"]["template"]["spec"]
+        assert [before["resources"] for before in template["initContainers"]] == 2 * [
+            {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"cpu": "8", "memory": "32Gi"}}
+        ]
+        assert template["containers"][0]["resources"] == wants
+    obj = World(job(step("a"), **brought)).obj
+    spec = TrainingJobSpec.model_validate(obj["spec"])
+    template = step_job.job(obj, spec, spec.steps[0], 1, {}, INSTALLATION)["spec"]["template"]["spec"]
+    assert all("resources" not in each for each in (*template["initContainers"], *template["containers"]))
+
+
 @pytest.mark.parametrize(
     ("uri", "name"),
     [

@@ -47,6 +47,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "modelfleet.fullname" 
   "namespace" .Release.Namespace
   "runtimeImage" (include "modelfleet.image" (dict "image" .Values.runtime.image "root" .))
   "imagePullPolicy" .Values.runtime.image.pullPolicy
+  "imagePullSecrets" .Values.runtime.imagePullSecrets
   "nodePools" .Values.nodePools
   "traffic" (dict "istio" .Values.traffic.istio.enabled "gatewayAPI" .Values.traffic.gatewayAPI.enabled "probeAddresses" .Values.traffic.probeAddresses)
   "verification" .Values.verification

@@ -58,6 +58,8 @@ class Installation:
     runtime_image: str
     """Default serving image; also runs ``fetch`` and ``verify``."""
     image_pull_policy: ImagePullPolicy = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets by which pods get the runtime image, each in the pod's own namespace."""
     node_pools: Mapping[str, NodePool] = field(default_factory=lambda: MappingProxyType({}))
     """By the name that TrainingJobs give in ``nodePool``."""
     verify_every_hours: int = 0

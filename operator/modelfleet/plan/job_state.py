@@ -50,6 +50,10 @@ _EXIT_CODE: Final = re.compile(r"failed with exit code ([0-9]+)")
 """In the message of a Job that one of its rules on exit codes failed (``pod_failure_policy.go``)."""
 
 
+_NO_SECRET: Final = re.compile(r"image pull secrets \(([^)]+)\)")
+"""In the kubelet's Event about it (``kubelet_pods.go``)."""
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a Job ended."""
@@ -67,6 +71,8 @@ class Trouble:
 
     reason: str
     message: str
+    pod: str = ""
+    """The pod, where its Events may tell more."""
 
 
 @dataclass(frozen=True)
@@ -216,10 +222,28 @@ def trouble(pods: Iterable[Mapping[str, Any]]) -> Trouble | None:
                 return Trouble(
                     reason,
                     f"image {status['image']} cannot be pulled: check its name and imagePullSecrets: {detail}",
+                    pod["metadata"]["name"],
                 )
             if reason is not None:
                 return Trouble(reason, f"container {status['name']} cannot start: {waiting.get('message', '')}")
     return None
+
+
+def without_secret(unpulled: Trouble, events: Iterable[Mapping[str, Any]]) -> Trouble:
+    """The trouble of an image that cannot be pulled, with the Secret named that its namespace does not have.
+
+    The registry's refusal alone does not tell it: without the Secret the kubelet asks as nobody.
+    """
+    for event in events:
+        found = _NO_SECRET.search(str(event.get("note", "")))
+        if event.get("reason") == "FailedToRetrieveImagePullSecret" and found:
+            image = unpulled.message.partition(" cannot be pulled")[0]
+            message = (
+                f"{image} cannot be pulled: its namespace has no Secret {found[1]}, which imagePullSecrets name (the"
+                " object's, or the chart's runtime.imagePullSecrets): create it there; the pod goes on by itself"
+            )
+            return Trouble(unpulled.reason, message, unpulled.pod)
+    return unpulled
 
 
 def is_quiet(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime) -> str | None:

@@ -34,7 +34,7 @@ def pod_basics(image_pull_secrets: Iterable[str] = ()) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
-    secrets = [{"name": name} for name in image_pull_secrets]
+    secrets = [{"name": name} for name in dict.fromkeys(image_pull_secrets)]
     if secrets:
         spec["imagePullSecrets"] = secrets
     return spec
@@ -85,6 +85,28 @@ def runtime_container(
     if resources:
         container["resources"] = dict(resources)
     return container
+
+
+def resources(*, memory_limit: str) -> dict[str, Any]:
+    """What a small program of ours asks for. With limits of both kinds: some quotas take no pod without."""
+    return {
+        "requests": {"cpu": "50m", "memory": "128Mi"},
+        "limits": {"cpu": "2", "memory": memory_limit},
+    }
+
+
+def before(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Resources of a container that runs before one of these, and prepares its work: the same, but for devices.
+
+    The scheduler counts the larger of the two, so it costs nothing; and a quota that demands limits demands them of
+    every container.
+    """
+    plain = {
+        section: {name: amount for name, amount in amounts.items() if "/" not in name}
+        for section, amounts in container.items()
+        if section in ("requests", "limits")
+    }
+    return {section: amounts for section, amounts in plain.items() if amounts}
 
 
 def credentials_path(secret: str | None) -> str | None:

@@ -56,6 +56,9 @@ async def trouble(context: Context, unfinished: RawObject, pods: list[RawObject]
             return job_state.Trouble("Queued", f"Job {metadata['name']}: {why}")
         if (stuck := job_state.stuck(pods, context.now())) is not None:
             return stuck
+        if (seen := job_state.trouble(pods)) is not None and seen.reason == "ImagePullFailed":
+            events = await context.cluster.latest_warnings(metadata["namespace"], "Pod", seen.pod)
+            return job_state.without_secret(seen, events)
     quiet = job_state.is_quiet(unfinished, pods, context.now())
     if quiet is None:
         return None

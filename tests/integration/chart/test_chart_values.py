@@ -22,6 +22,7 @@ EVERYTHING_ON: dict[str, Any] = {
         "podAnnotations": {"plant.example/note": "yes"},
     },
     "imagePullSecrets": ["registry"],
+    "runtime": {"imagePullSecrets": ["plant-registry"]},
     "nodePools": {
         "cuda": {
             "nodeSelector": {"gpu": "true"},
@@ -130,6 +131,7 @@ def test_the_operator_reads_its_configuration(
     assert full.node_pools["cuda"].node_selector == {"gpu": "true"}
     assert (full.node_pools["cuda"].backend, full.node_pools["cuda"].env) == ("nccl", {"NCCL_SOCKET_IFNAME": "eth0"})
     assert full.node_pools["cuda"].tolerations == [{"key": "gpu", "operator": "Exists"}]
+    assert full.installation().image_pull_secrets == ("plant-registry",)
     assert full.installation().probe_addresses == tuple(EVERYTHING_ON["traffic"]["probeAddresses"])
     assert full.installation().prometheus_addresses == tuple(EVERYTHING_ON["analysis"]["prometheusAddresses"])
     assert (full.workers, full.lease.duration_seconds, full.audit_seconds) == (9, 30, 60)

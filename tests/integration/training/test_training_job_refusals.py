@@ -5,7 +5,7 @@ import json
 import pytest
 
 from e2e.kubectl import condition
-from tests.integration.training.conftest import Bench, artifact, model_version, report, step, training_job
+from tests.integration.training.conftest import DIGEST, Bench, artifact, model_version, report, step, training_job
 from tests.objects import RawObject
 
 
@@ -37,6 +37,43 @@ def test_an_image_that_cannot_be_pulled(bench: Bench) -> None:
     assert observed["status"]["phase"] == "Running"
 
 
+@pytest.mark.parametrize("kind", ["trainingjob", "modelversion"])
+def test_the_secret_for_a_private_registry_is_not_there(bench: Bench, kind: str) -> None:
+    """The kubelet tells it in an Event alone, and asks the registry as nobody."""
+    obj = training_job(step("train")) if kind == "trainingjob" else model_version()
+    bench.kubectl.apply(obj)
+    job, container = ("nightly-train-1", "train") if kind == "trainingjob" else ("verify-m-1-0-0-1", "verify")
+    bench.job(job)
+    (pod,) = bench.pods(job)
+    bench.bind(pod)
+    bench.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": "no-secret"},
+            "type": "Warning",
+            "reason": "FailedToRetrieveImagePullSecret",
+            "message": "Unable to retrieve some image pull secrets (plant-registry); attempting to pull the image"
+            " may not succeed.",
+            "source": {"component": "kubelet"},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": pod["metadata"]["name"],
+                "namespace": pod["metadata"]["namespace"],
+                "uid": pod["metadata"]["uid"],
+            },
+        }
+    )
+    bench.say(pod, "Pending", container, {"waiting": {"reason": "ErrImagePull", "message": "401 Unauthorized"}})
+    observed = bench.until(
+        kind, obj["metadata"]["name"], lambda each: "plant-registry" in condition(each, "Ready").get("message", "")
+    )
+    ready = condition(observed, "Ready")
+    assert ready["reason"] == "ImagePullFailed"
+    assert "its namespace has no Secret plant-registry" in ready["message"]
+
+
 def test_a_namespace_without_quota_for_pods(bench: Bench) -> None:
     bench.kubectl("create", "quota", "none", "--hard=pods=0")
     bench.kubectl.apply(training_job(step("train")))
@@ -45,6 +82,20 @@ def test_a_namespace_without_quota_for_pods(bench: Bench) -> None:
     )
     assert "exceeded quota: none" in condition(observed, "Ready")["message"]
     assert "QuotaExceeded" in bench.events("nightly")
+
+
+def test_a_quota_that_demands_limits_takes_all_pods_that_we_make(bench: Bench) -> None:
+    """Of each container: what fetches, what trains, what recalls results, what verifies."""
+    demanded = "limits.cpu=99,limits.memory=999Gi,requests.cpu=99,requests.memory=999Gi"
+    bench.kubectl("create", "quota", "demanding", f"--hard={demanded}")
+    bench.until("quota", "demanding", lambda quota: quota.get("status", {}).get("hard"))
+    dataset = {"storageUri": "https://data.example/d.npz", "digest": f"sha256:{DIGEST}"}
+    limits = {"limits": {"cpu": "1", "memory": "1Gi"}}
+    bench.kubectl.apply(training_job(step("train", resources=limits), initializer={"dataset": dataset}))
+    bench.job("nightly-train-1")
+    bench.kubectl("delete", "job", "nightly-train-1")
+    bench.finish("nightly-train-1-recall", report(artifact()))
+    bench.job("verify-m-1-0-0-1")
 
 
 def test_a_namespace_without_quota_for_jobs(bench: Bench) -> None:

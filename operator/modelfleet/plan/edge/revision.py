@@ -168,7 +168,10 @@ def resolve(spec: EdgeDeploymentSpec, model: Model, installation: Installation) 
             model_mount_path=serving.model_mount_path,
             http_port=serving.ports.http,
             grpc_port=serving.ports.grpc,
-            image_pull_secrets=tuple(each.name for each in serving.image_pull_secrets),
+            # The runtime image is in each of its pods.
+            image_pull_secrets=tuple(
+                dict.fromkeys([*(each.name for each in serving.image_pull_secrets), *installation.image_pull_secrets])
+            ),
             requests=dict(resources.requests) if resources else {},
             limits=dict(resources.limits) if resources else {},
         ),

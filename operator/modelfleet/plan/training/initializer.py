@@ -28,7 +28,9 @@ def secrets(wanted: Initializer) -> list[str | None]:
     return [each.secret_ref.name for each in (wanted.dataset, wanted.model) if each is not None and each.secret_ref]
 
 
-def containers(wanted: Initializer, workspace: Mapping[str, Any], installation: Installation) -> list[dict[str, Any]]:
+def containers(
+    wanted: Initializer, workspace: Mapping[str, Any], installation: Installation, resources: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """The init container that brings it; none where there is nothing to bring."""
     files, folders = [], []
     if wanted.dataset is not None:
@@ -54,6 +56,7 @@ def containers(wanted: Initializer, workspace: Mapping[str, Any], installation: 
             image=installation.runtime_image,
             pull_policy=installation.image_pull_policy,
             mounts=[workspace, *pods.credentials_mounts(secrets(wanted))],
+            resources=resources,
         )
     ]
 

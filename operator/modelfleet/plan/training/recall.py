@@ -71,7 +71,7 @@ def job(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, install
         image=installation.runtime_image,
         pull_policy=installation.image_pull_policy,
         mounts=pods.credentials_mounts(held),
-        resources={"requests": {"cpu": "50m", "memory": "128Mi"}},
+        resources=pods.resources(memory_limit="512Mi"),
     )
     return {
         "apiVersion": "batch/v1",
@@ -87,7 +87,9 @@ def job(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, install
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
+                    **pods.pod_basics(
+                        [*(secret.name for secret in spec.image_pull_secrets), *installation.image_pull_secrets]
+                    ),
                     "restartPolicy": "OnFailure",
                     "containers": [container],
                     "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],

@@ -58,7 +58,7 @@ def _advance(resolution: Resolution, setting: Setting, git: SourceGit, attempt: 
         return
     ended = job_state.ending(attempt.job)
     if ended is None:
-        trouble = job_state.trouble(attempt.pods) or attempt.trouble
+        trouble = attempt.trouble or job_state.trouble(attempt.pods)
         if trouble is not None:
             made.trouble = job_state.Trouble(trouble.reason, f"source: {trouble.message}")
         made.pods_wanted += 1

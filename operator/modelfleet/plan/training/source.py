@@ -82,7 +82,8 @@ def job(
         image=installation.runtime_image,
         pull_policy=installation.image_pull_policy,
         mounts=pods.credentials_mounts(held),
-        resources={"requests": {"cpu": "50m", "memory": "128Mi"}},
+        # A commit is fetched whole, and Git's objects are read in memory.
+        resources=pods.resources(memory_limit="2Gi"),
     )
     return {
         "apiVersion": "batch/v1",
@@ -99,7 +100,9 @@ def job(
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
+                    **pods.pod_basics(
+                        [*(secret.name for secret in spec.image_pull_secrets), *installation.image_pull_secrets]
+                    ),
                     "restartPolicy": "Never",
                     "containers": [container],
                     "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],
@@ -116,6 +119,7 @@ def checkout(
     root: str,
     workspace: Mapping[str, Any],
     installation: Installation,
+    resources: Mapping[str, Any],
     *,
     pulls: bool,
 ) -> dict[str, Any]:
@@ -143,6 +147,7 @@ def checkout(
         image=installation.runtime_image,
         pull_policy=installation.image_pull_policy,
         mounts=[workspace, *pods.credentials_mounts(held)],
+        resources=resources,
     )
 
 

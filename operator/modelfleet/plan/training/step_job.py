@@ -188,16 +188,22 @@ def _pod(
         early_stop=_early_stop(spec, step, told),
         tells_pressure=_tells_pressure(spec, step) or None,
     )
+    commit, beside = source.revision(obj), pods.before(_resources(step))
+    first = initializer.containers(wanted, workspace, installation, beside)
+    if spec.source is not None and commit is not None:
+        first.insert(0, source.checkout(spec.source, commit, SOURCE_PATH, workspace, installation, beside, pulls=pulls))
+    # With Secrets of its own a pod has none of its ServiceAccount's: ours are added only where our image is needed.
+    pulling = [
+        *(secret.name for secret in spec.image_pull_secrets),
+        *(installation.image_pull_secrets if first else ()),
+    ]
     pod: dict[str, Any] = {
-        **pods.pod_basics(secret.name for secret in spec.image_pull_secrets),
+        **pods.pod_basics(pulling),
         "restartPolicy": "Never",
         "containers": [_container(obj, spec, step, attempt, order, pool, mounts, installation)],
         "volumes": volumes,
         **placement.fields(spec, pool),
     }
-    commit, first = source.revision(obj), initializer.containers(wanted, workspace, installation)
-    if spec.source is not None and commit is not None:
-        first.insert(0, source.checkout(spec.source, commit, SOURCE_PATH, workspace, installation, pulls=pulls))
     if first:
         pod["initContainers"] = first
     if rendezvous.is_needed(step):
@@ -216,7 +222,6 @@ def _container(
     installation: Installation,
 ) -> dict[str, Any]:
     program = step.trainer or step
-    resources = step.trainer.resources_per_node if step.trainer is not None else step.resources
     theirs = [variable.model_dump(by_alias=True) for variable in program.env]
     # The user's own word wins: whoever sets PET_RDZV_BACKEND knows why.
     named = {variable["name"] for variable in theirs}
@@ -241,9 +246,15 @@ def _container(
         container["args"] = list(program.args)
     if spec.source is not None:
         container["workingDir"] = source.folder(spec, SOURCE_PATH)
-    if resources is not None:
-        container["resources"] = resources.model_dump(by_alias=True, exclude_defaults=True)
+    if asked := _resources(step):
+        container["resources"] = asked
     return container
+
+
+def _resources(step: Step) -> dict[str, Any]:
+    """What the step asks for, as the user wrote it."""
+    resources = step.trainer.resources_per_node if step.trainer is not None else step.resources
+    return resources.model_dump(by_alias=True, exclude_defaults=True) if resources is not None else {}
 
 
 def _environment(

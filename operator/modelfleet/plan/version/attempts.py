@@ -203,7 +203,7 @@ class _Step:
 
     def running(self) -> Progress:
         """The attempt goes on: say why where it does not start."""
-        trouble = job_state.trouble(self.seen.pods) or self.seen.trouble
+        trouble = self.seen.trouble or job_state.trouble(self.seen.pods)
         look_again = backoff.LOOK_AGAIN_SECONDS if trouble is not None else None
         if trouble is None and not job_state.ready_count(self.seen.pods):
             look_again = job_state.QUIET_SECONDS + 1.0

@@ -142,7 +142,7 @@ def job(obj: RawObject, spec: ModelVersionSpec, attempt: int, installation: Inst
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    **pods.pod_basics(),
+                    **pods.pod_basics(installation.image_pull_secrets),
                     "restartPolicy": "Never",
                     "affinity": _AWAY_FROM_THE_EDGE,
                     "containers": [container],
@@ -219,13 +219,12 @@ def _models(spec: ModelVersionSpec) -> list[int]:
 def _resources(spec: ModelVersionSpec, models: list[int]) -> dict[str, Any]:
     """A scheduler finds a node with room for the files; memory is bounded, so that a model takes no node down."""
     if not models:
-        return {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+        return pods.resources(memory_limit="512Mi")
     wanted = spec.verification.memory_limit if spec.verification is not None else None
     limit = str(wanted) if wanted is not None else str(_BASE_MEMORY + _MEMORY_FACTOR * max(models))
-    return {
-        "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": str(sum(models))},
-        "limits": {"memory": limit},
-    }
+    asked = pods.resources(memory_limit=limit)
+    asked["requests"]["ephemeral-storage"] = str(sum(models))
+    return asked
 
 
 def _secrets(spec: ModelVersionSpec) -> list[str]:
