@@ -30,9 +30,6 @@ _PACKAGES = {
 _IMAGE_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "gpg": "gpg"}
 """The same, for building images where no Docker engine answers."""
 
-_NODE_PACKAGES = {"node": "nodejs", "npm": "npm"}
-"""The same, for programs of the tests that are npm packages."""
-
 _ARCHIVE_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """What mmdebstrap checks Debian's signatures with; Ubuntu does not have it from the start."""
 
@@ -66,14 +63,6 @@ def check_for_images(report: Report) -> None:
     missing = _missing(_IMAGE_PACKAGES)
     if not _ARCHIVE_KEYRING.exists():
         missing.add("debian-archive-keyring")
-    _install(missing, report)
-
-
-def check_for_node(report: Report) -> None:
-    """Make sure that npm packages can be installed and run here; raises ``ClusterError`` likewise."""
-    missing = _missing(_NODE_PACKAGES)
-    if missing and os.geteuid() != 0:
-        raise ClusterError(f"please install what these Debian packages carry: {' '.join(sorted(missing))}")
     _install(missing, report)
 
 
