@@ -1,5 +1,6 @@
 """A real HTTP server for the tests of what runs in pods: files, ranges, and the ways in which stores misbehave."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ class Behaviour:
     put_statuses: list[int] = field(default_factory=list)
     """The same, for what is written."""
     cut_after: list[int] = field(default_factory=list)
-    """The next answers end after so many bytes of the body, with the connection."""
+    """The next answers end after so many bytes of the body, with the connection, a moment later."""
     ranges: bool = True
     tells_length: bool = True
     token: str | None = None
@@ -55,12 +56,17 @@ def serving() -> Iterator[Behaviour]:
             if behaviour.tells_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            cut = False
             if behaviour.cut_after:
                 body = body[: behaviour.cut_after.pop(0)]
+                cut = True
             try:
                 self.wfile.write(body)
             except ConnectionError:
                 return None
+            if cut:
+                # Links break while nothing comes. A client is rid of what it has not yet read when one does.
+                time.sleep(0.1)
             self.close_connection = True
             return None
 
