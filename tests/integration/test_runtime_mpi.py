@@ -1,6 +1,7 @@
 """Gangs of MPI ranks with MPICH's own programs: each node a process, as pods of framework mpi start it."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,24 @@ SOURCES = str(Path(mpi_rank.__file__).parents[2])
 SECRET = "of-node-0-alone"  # noqa: S105 - looked for where it must not be
 
 
+def two_free_ports() -> int:
+    """The first of two: node 0 listens at the second. Not of those that the kernel gives connections at any moment."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("", port))
+            second.bind(("", port + 1))
+            return port
+
+
 class Gang:
     """The nodes of a gang, on this machine."""
 
     def __init__(self, folder: Path, nodes: int, program: str, wait: int = 60) -> None:
         script = folder / "program.py"
         script.write_text(textwrap.dedent(program))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.told = {"NNODES": str(nodes), "NPROC_PER_NODE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        port = str(two_free_ports())
+        self.told = {"NNODES": str(nodes), "NPROC_PER_NODE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         self.told |= {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "PYTHONPATH": SOURCES, "FOLDER": str(folder)}
         self.command = ["-P", "-m", "modelfleet.runtime", "mpi", "--wait", str(wait), "--", sys.executable, str(script)]
         self.folder = folder
