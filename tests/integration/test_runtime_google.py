@@ -7,17 +7,16 @@ import hashlib
 import json
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from e2e import http_server
 from e2e.cluster import programs
 from e2e.cluster.commands import wait_until
 from modelfleet.api.wire import FetchFolder, FetchItem, PullOrder, StoredFile
@@ -94,30 +93,16 @@ def answering(status: int, content: object) -> Iterator[tuple[str, list[str]]]:
     """A server that gives every request the same answer; its address, and the Authorization headers it saw."""
     body, seen = json.dumps(content).encode(), []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
+    class Handler(http_server.Handler):
+        def get(self) -> None:
             seen.append(self.headers.get("Authorization", ""))
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.body()
+            self.answer(status, body, {"Content-Type": "application/json"})
 
-        do_POST = do_GET  # noqa: N815 (named by http.server)
+        post = get
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.server_address[1]}", seen
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
+    with http_server.answering(Handler) as address:
+        yield address, seen
 
 
 def key(token_uri: str) -> str:
