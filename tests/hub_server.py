@@ -6,12 +6,12 @@ second address, as the Hub's are, to which no token may be carried.
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from e2e import http_server
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -49,17 +49,14 @@ def serving() -> Iterator[Hub]:
     """Serve until the block ends."""
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
+    class Handler(http_server.Handler):
+        def get(self) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append((path, {name.lower(): value for name, value in self.headers.items()}))
             if path.startswith("/cdn/"):
                 return self.hand_out(*path.removeprefix("/cdn/").split("/", 1))
             if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
-                return self.answer(401, {"error": "Invalid username or password."})
+                return self.say(401, {"error": "Invalid username or password."})
             kind, _, rest = path.removeprefix("/api/models/").partition("org/backbone")
             if kind or not (rest == "" or rest.startswith("/")):
                 return self.resolve(path)
@@ -70,16 +67,16 @@ def serving() -> Iterator[Hub]:
             revision, _, folder = place.partition("/")
             commit = self.commit(revision or "main")
             if commit is None:
-                return self.answer(404, {"error": "no revision"}, code="RevisionNotFound")
+                return self.say(404, {"error": "no revision"}, code="RevisionNotFound")
             if what in ("", "revision"):
-                return self.answer(200, {"id": "org/backbone", "sha": commit})
+                return self.say(200, {"id": "org/backbone", "sha": commit})
             return self.tree(commit, folder)
 
         def tree(self, commit: str, folder: str) -> None:
             prefix, query = f"{folder}/" if folder else "", urlsplit(self.path).query
             below = {name: each for name, each in hub.commits[commit].items() if name.startswith(prefix)}
             if not below:
-                return self.answer(404, {"error": "no entry"}, code="EntryNotFound")
+                return self.say(404, {"error": "no entry"}, code="EntryNotFound")
             entries, folders = [], set()
             for name, content in sorted(below.items()):
                 nested = name.removeprefix(prefix).partition("/")[1]
@@ -94,27 +91,23 @@ def serving() -> Iterator[Hub]:
             if len(entries) > start + hub.page:
                 following = f"{query.partition('&cursor=')[0]}&cursor={start + hub.page}"
                 more = {"Link": f'<{hub.address}{urlsplit(self.path).path}?{following}>; rel="next"'}
-            return self.answer(200, entries[start : start + hub.page], **more)
+            return self.say(200, entries[start : start + hub.page], **more)
 
         def resolve(self, path: str) -> None:
             repository, _, place = path.removeprefix("/").partition("/resolve/")
             revision, _, name = place.partition("/")
             if repository != "org/backbone":
                 # To a stranger, the Hub does not tell whether there is such a repository.
-                return self.answer(404 if hub.token else 401, {"error": "no repository"}, code="RepoNotFound")
+                return self.say(404 if hub.token else 401, {"error": "no repository"}, code="RepoNotFound")
             commit = self.commit(revision)
             if commit is None or name not in hub.commits[commit]:
-                return self.answer(404, {"error": "no entry"}, code="EntryNotFound")
-            self.send_response(302)
-            self.send_header(
-                "Location", f"{hub.address.replace('127.0.0.1', 'localhost')}/cdn/{commit}/{name}?sig=s3cr"
-            )
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
+                return self.say(404, {"error": "no entry"}, code="EntryNotFound")
+            elsewhere = hub.address.replace("127.0.0.1", "localhost")
+            return self.answer(302, headers={"Location": f"{elsewhere}/cdn/{commit}/{name}?sig=s3cr"})
 
         def hand_out(self, commit: str, name: str) -> None:
             if hub.statuses:
-                return self.answer(hub.statuses.pop(0), {})
+                return self.say(hub.statuses.pop(0), {})
             content = hub.commits[commit][name]
             start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
             body = content[start:]
@@ -131,23 +124,9 @@ def serving() -> Iterator[Hub]:
             commit = hub.branches.get(revision, revision)
             return commit if commit in hub.commits else None
 
-        def answer(self, status: int, content: object, code: str = "", **headers: str) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in ({"X-Error-Code": code} if code else {} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+        def say(self, status: int, content: object, code: str = "", **headers: str) -> None:
+            told = {"X-Error-Code": code} if code else headers
+            self.answer(status, json.dumps(content).encode(), {"Content-Type": "application/json"} | told)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with http_server.answering(Handler) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
