@@ -17,7 +17,7 @@ from modelfleet.api.training_job import Step, TrainingJobSpec
 from modelfleet.plan import job_state, naming, pods
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
-from modelfleet.plan.training import placement, step_job, steps
+from modelfleet.plan.training import errand, placement, step_job, steps
 
 RECALL: Final = "recall"
 """Name of the container that reads the results."""
@@ -52,52 +52,26 @@ def job(obj: RawObject, spec: TrainingJobSpec, step: Step, attempt: int, install
 
     It runs where the step ran, whose way to the store is known to be open.
     """
-    metadata = obj["metadata"]
     held = [spec.output.secret_ref.name if spec.output.secret_ref else None]
-    labels = {
-        names.MANAGED_BY_LABEL: names.MANAGED_BY,
-        names.TRAINING_JOB_LABEL: metadata["name"],
-        names.STEP_LABEL: step.name,
-        names.ATTEMPT_LABEL: str(attempt),
-    }
     order = wire.RecallOrder(
         uri=wire.results_uri(step_job.output_uri(obj, spec, step.name, attempt)),
         credentials_path=pods.credentials_path(held[0]),
     )
-    container = pods.runtime_container(
-        RECALL,
-        "recall",
-        order,
-        image=installation.runtime_image,
-        pull_policy=installation.image_pull_policy,
-        mounts=pods.credentials_mounts(held),
-        resources=pods.resources(memory_limit="512Mi"),
+    return errand.job(
+        obj,
+        spec,
+        installation,
+        name=job_name(obj["metadata"]["name"], step.name, attempt),
+        labels={names.STEP_LABEL: step.name, names.ATTEMPT_LABEL: str(attempt)},
+        program=RECALL,
+        verb="recall",
+        order=order,
+        held=held,
+        memory_limit="512Mi",
+        limits={"backoffLimit": _ENDLESS},
+        restart="OnFailure",
+        placement=placement.fields(spec, placement.pool_of(spec, step, installation)),
     )
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": job_name(metadata["name"], step.name, attempt),
-            "namespace": metadata["namespace"],
-            "labels": labels,
-            "ownerReferences": [naming.owner_reference(obj)],
-        },
-        "spec": {
-            "backoffLimit": _ENDLESS,
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    **pods.pod_basics(
-                        [*(secret.name for secret in spec.image_pull_secrets), *installation.image_pull_secrets]
-                    ),
-                    "restartPolicy": "OnFailure",
-                    "containers": [container],
-                    "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],
-                    **placement.fields(spec, placement.pool_of(spec, step, installation)),
-                },
-            },
-        },
-    }
 
 
 def answer(asked: steps.Attempt | None, *, is_gone: bool) -> steps.Succeeded | steps.Over | Missing | Asking:

@@ -15,6 +15,7 @@ from modelfleet.api.training_job import Source, SourceGit, TrainingJobSpec
 from modelfleet.plan import channel, job_state, naming, pods
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import RawObject
+from modelfleet.plan.training import errand
 
 RESOLVE: Final = "resolve"
 """Name of the container that finds out the commit."""
@@ -58,13 +59,7 @@ def job(
     installation: Installation,
 ) -> RawObject:
     """The Job that finds out the commit, once. It runs where the steps do: their way to the repository is tried."""
-    metadata = obj["metadata"]
     held = [git.secret_ref.name if git.secret_ref else None]
-    labels = {
-        names.MANAGED_BY_LABEL: names.MANAGED_BY,
-        names.TRAINING_JOB_LABEL: metadata["name"],
-        names.ATTEMPT_LABEL: str(attempt),
-    }
     order = wire.ResolveOrder(
         repository=git.repository,
         revision=git.revision,
@@ -75,42 +70,22 @@ def job(
             for rule in installation.channels
         ],
     )
-    container = pods.runtime_container(
-        RESOLVE,
-        "resolve",
-        order,
-        image=installation.runtime_image,
-        pull_policy=installation.image_pull_policy,
-        mounts=pods.credentials_mounts(held),
+    return errand.job(
+        obj,
+        spec,
+        installation,
+        name=job_name(obj["metadata"]["name"], attempt),
+        labels={names.ATTEMPT_LABEL: str(attempt)},
+        program=RESOLVE,
+        verb="resolve",
+        order=order,
+        held=held,
         # A commit is fetched whole, and Git's objects are read in memory.
-        resources=pods.resources(memory_limit="2Gi"),
+        memory_limit="2Gi",
+        limits={"backoffLimit": 0, "activeDeadlineSeconds": _DEADLINE_SECONDS},
+        restart="Never",
+        placement=placement,
     )
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": job_name(metadata["name"], attempt),
-            "namespace": metadata["namespace"],
-            "labels": labels,
-            "ownerReferences": [naming.owner_reference(obj)],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": _DEADLINE_SECONDS,
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    **pods.pod_basics(
-                        [*(secret.name for secret in spec.image_pull_secrets), *installation.image_pull_secrets]
-                    ),
-                    "restartPolicy": "Never",
-                    "containers": [container],
-                    "volumes": [dict(pods.TMP_VOLUME), *pods.credentials_volumes(held)],
-                    **placement,
-                },
-            },
-        },
-    }
 
 
 def checkout(
