@@ -6,6 +6,7 @@ How nodes come together, and what node 0 does beside, is in ``mpi``.
 import asyncio
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class End:
     why: str = ""
 
 
-class Node:
+class Node(ABC):
     """What every node does: start Hydra's proxy, hear how its ranks do, and tell them to stop."""
 
     def __init__(self, gang: Gang, programs: mpi_hydra.Programs, wait: float) -> None:
@@ -49,9 +50,9 @@ class Node:
         self._ranks: list[int] = []
         self._stopping = False
 
+    @abstractmethod
     async def run(self) -> End:
         """Return when all is over."""
-        raise NotImplementedError
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside, until this node leaves."""
@@ -69,13 +70,13 @@ class Node:
         if not self.end.done():
             self.end.set_result(End(code, why))
 
+    @abstractmethod
     def told_to_stop(self) -> None:
         """SIGTERM: all ranks of the gang are to know."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def failed(self, code: int, why: str) -> None:
         """A rank of this node failed."""
-        raise NotImplementedError
 
     def stop_ranks(self) -> None:
         """Have the ranks of this node stop, also those that are about to begin."""
