@@ -1,6 +1,7 @@
 """What the cluster's owner may forbid, a node's labels or its pods: a real API server says no, all others go on."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +98,7 @@ def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it
     try:
         line.eventually(lambda: WORDS in dry_run(line))
         line.edit(modelVersion="m-2-0-0")
+        line.eventually(lambda: all_but_the_forbidden_serve(line))
         status = line.until(lambda at: at["counts"]["healthy"] == 19 and at["conditions"][2]["status"] == "True")
         assert status["conditions"][2]["reason"] == "PodsRefused"
         line.edit(strategy={"progressDeadlineSeconds": 1})
@@ -107,6 +109,16 @@ def test_a_gateway_whose_pod_a_policy_refuses_fails_in_time_and_keeps_the_pod_it
         assert pods(line, "1.0.0") == {FORBIDDEN: kept}, "the same pod, all along"
     finally:
         lift(line)
+
+
+def all_but_the_forbidden_serve(line: Line) -> bool:
+    """Also has the DaemonSet controller look again.
+
+    It stops a round of creations at the first that is refused, at times before any was granted, and pauses for up to
+    1,000 s then: its queue's back-off doubles with each round, and each pod that changes brings one.
+    """
+    line.kubectl("annotate", "daemonset", "--all", "--overwrite", f"looked-at={time.monotonic_ns()}")
+    return len(line.serving("2.0.0")) == 19
 
 
 def pods(line: Line, version: str) -> dict[str, str]:
