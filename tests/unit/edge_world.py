@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
+from modelfleet.cluster.view import trim
 from modelfleet.plan import conditions, naming
 from modelfleet.plan.edge import edge_deployment
 from modelfleet.plan.edge.edge_deployment import Observed
@@ -170,7 +171,7 @@ class World:
                 kind: [*self.kind(kind), *(each for each in self.foreign if each["kind"] == kind)]
                 for kind in self.served
             },
-            pods=self.kind("Pod"),
+            pods=[trim({"kind": "Pod", **pod}) for pod in self.kind("Pod")],
             nodes=list(self.nodes.values()),
             taken=self.taken,
             refusals={each["metadata"]["name"]: why for each in self._lacking() for why in self.barren.values() if why},

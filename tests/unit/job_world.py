@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelfleet.api import names
+from modelfleet.cluster.view import trim
 from modelfleet.plan import conditions, job_state, node_class
 from modelfleet.plan.installation import Installation, NodePool
 from modelfleet.plan.outcome import Note, Outcome
@@ -79,6 +80,10 @@ class World:
 
     def all(self, kind: str) -> list[Object]:
         return [obj for (each, _), obj in sorted(self.objects.items()) if each == kind]
+
+    def pods(self) -> list[Object]:
+        """As the view holds them."""
+        return [trim(pod) for pod in self.all("Pod")]
 
     def job(self, name: str) -> Object | None:
         return self.objects.get(("Job", name))
@@ -225,7 +230,7 @@ class World:
         return self._plan_training() if self.obj["kind"] == "TrainingJob" else self._plan_version()
 
     def _plan_training(self) -> Outcome:
-        jobs, pods = self.all("Job"), self.all("Pod")
+        jobs, pods = self.all("Job"), self.pods()
         nodes = {node["metadata"]["name"]: node for node in self.all("Node")}
         attempts = {
             step["name"]: steps.Attempt(
@@ -273,7 +278,7 @@ class World:
         observed = model_version.Observed(
             latest=verifying.Seen(
                 job=found,
-                pods=job_state.pods_of(found, self.all("Pod")) if found is not None else (),
+                pods=job_state.pods_of(found, self.pods()) if found is not None else (),
                 trouble=self.trouble,
                 refusals=self.refusals,
             ),

@@ -80,13 +80,29 @@ def test_a_model_version_wakes_who_serves_or_makes_it() -> None:
     view = a_view()
     held = view.get("ModelVersion", "n", "m-1")
     assert held is not None
-    verified = {**held, "status": {"stage": "Verified"}}
-    assert routing.keys(view, held, verified) == {
-        key("ModelVersion", "m-1"),
-        key("EdgeDeployment", "on-1"),
-        key("EdgeDeployment", "was-1"),
-        key("TrainingJob", "makes-1"),
-    }
+    verified = {**held, "status": {"conditions": [{"type": "Verified", "status": "True"}]}}
+    denied = {**held, "status": {"conditions": [{"type": "Verified", "status": "False", "reason": "HashMismatch"}]}}
+    hashed = {**held, "status": {"snapshotHash": "sha256:1"}}
+    deprecated = {**held, "spec": {**held["spec"], "deprecated": True}}
+    for before, after in ((held, verified), (verified, denied), (held, hashed), (held, deprecated), (None, held)):
+        assert routing.keys(view, before, after) >= {
+            key("ModelVersion", "m-1"),
+            key("EdgeDeployment", "on-1"),
+            key("EdgeDeployment", "was-1"),
+            key("TrainingJob", "makes-1"),
+        }
+
+
+def test_who_uses_a_model_version_wakes_only_itself() -> None:
+    view = a_view()
+    held = view.get("ModelVersion", "n", "m-1")
+    assert held is not None
+    verified = {"type": "Verified", "status": "True", "lastTransitionTime": "1"}
+    ready = {"type": "Ready", "status": "True"}
+    before = {**held, "status": {"conditions": [verified], "stage": "Verified"}}
+    used = {"stage": "Online", "usedBy": [{"name": "on-1"}], "history": [{"stage": "Online"}]}
+    after = {**held, "status": {"conditions": [{**verified, "lastTransitionTime": "2"}, ready], **used}}
+    assert routing.keys(view, before, after) == {key("ModelVersion", "m-1")}
 
 
 def test_a_moved_alias_wakes_the_other_versions_of_the_model() -> None:
@@ -120,6 +136,40 @@ def test_a_node_wakes_the_deployments_whose_pools_it_is_or_was_in() -> None:
     assert routing.keys(view, None, node(pool="cuda")) == wanted
     assert routing.keys(view, node(pool="cuda"), None) == wanted
     assert routing.keys(view, node(pool="other"), node(pool="other", ready="False")) == set()
+
+
+def test_a_node_must_carry_all_labels_of_a_pool_and_may_be_in_several() -> None:
+    view = View()
+    selectors: dict[str, list[dict[str, str]]] = {
+        "both": [{"line": "1", "site": "a"}],
+        "either": [{"line": "2"}, {"site": "a"}],
+        "every": [{}],
+        "none": [],
+    }
+    for name, each in selectors.items():
+        pools = [{"name": str(number), "nodeSelector": selector} for number, selector in enumerate(each)]
+        view.observe(made("EdgeDeployment", name, {"modelVersion": "m-1", "pools": pools}))
+
+    def woken(**labels: str) -> set[str]:
+        return {found.name for found in routing.keys(view, None, node(**labels))}
+
+    assert woken(line="1", site="a") == {"both", "either", "every"}
+    assert woken(line="1") == {"every"}
+    assert woken(line="2") == {"either", "every"}
+    assert woken() == {"every"}
+
+
+def test_a_deployment_is_found_by_what_it_selects_now() -> None:
+    view = View()
+    before = made("EdgeDeployment", "e", {"pools": [{"name": "p", "nodeSelector": {"pool": "cuda"}}]})
+    after = {**before, "spec": {"pools": [{"name": "p", "nodeSelector": {"pool": "x86"}}]}}
+    after["metadata"] = {**before["metadata"], "resourceVersion": "2"}
+    view.observe(before)
+    view.observe(after)
+    assert routing.keys(view, None, node(pool="cuda")) == set()
+    assert routing.keys(view, None, node(pool="x86")) == {key("EdgeDeployment", "e")}
+    view.forget("EdgeDeployment", after["metadata"])
+    assert routing.keys(view, None, node(pool="x86")) == set()
 
 
 def test_a_route_wakes_its_owner_and_a_changed_one_all_who_route_that_way() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet.api import names
+from modelfleet.cluster import references
 from modelfleet.cluster.view import View, trim
 
 
@@ -85,6 +86,25 @@ def test_labels_are_indexed_and_follow_changes() -> None:
         view.labelled("Job", "n", "not/indexed", "x")
 
 
+def test_what_objects_name_is_indexed_and_follows_changes() -> None:
+    view = View()
+    version = job() | {"kind": "ModelVersion", "spec": {"model": "m"}}
+    deployment = job() | {"kind": "EdgeDeployment", "spec": {"modelVersion": "m-1"}}
+    view.observe(version)
+    view.observe(deployment)
+    assert view.naming("ModelVersion", references.model("n", "m")) == [version]
+    assert view.naming("ModelVersion", references.model("other", "m")) == []
+    asked, serves, moves = (references.model_version("n", name) for name in ("m-1", "m-2", "m-3"))
+    assert view.naming("EdgeDeployment", asked, serves, asked) == [deployment]
+    status = {"stable": {"modelVersion": "m-2"}, "candidate": {"modelVersion": "m-3"}}
+    later = job(version=2) | {"kind": "EdgeDeployment", "spec": {"modelVersion": "m-3"}, "status": status}
+    view.observe(later)
+    assert view.naming("EdgeDeployment", asked) == []
+    assert view.naming("EdgeDeployment", serves) == view.naming("EdgeDeployment", moves) == [later]
+    view.forget("EdgeDeployment", later["metadata"])
+    assert view.naming("EdgeDeployment", asked, serves, moves) == []
+
+
 def test_listeners_hear_of_changes_only() -> None:
     heard: list[tuple[Any, Any]] = []
     view = View()
@@ -117,6 +137,31 @@ def test_nodes_are_trimmed_to_what_decides() -> None:
         "conditions": [{"type": "Ready", "status": "True"}],
         "allocatable": {"cpu": "4"},
     }
+
+
+def test_pods_are_trimmed_to_what_decides() -> None:
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    given = {"resources": {"limits": {"cpu": "1"}}, "imageID": "sha256:1", "volumeMounts": [{"name": "model"}]}
+    said = {"name": "serve", "ready": True, "restartCount": 1, "state": {"running": {"startedAt": "now"}}}
+    pod: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "x", "uid": "u", "resourceVersion": "1", "annotations": {"a": "b"}, "managedFields": []},
+        "spec": {
+            "affinity": affinity,
+            "containers": [{"name": "serve", "image": "i", "env": [{"name": "A"}]}],
+            "initContainers": [{"name": "fetch", "image": "i"}],
+            "volumes": [{"name": "model"}],
+        },
+        "status": {"phase": "Running", "conditions": [{"type": "Ready"}], "containerStatuses": [{**said, **given}]},
+    }
+    names_ = {"containers": [{"name": "serve"}], "initContainers": [{"name": "fetch"}]}
+    trimmed = trim(pod)
+    assert trimmed["metadata"] == {"name": "x", "uid": "u", "resourceVersion": "1", "annotations": {"a": "b"}}
+    assert trimmed["spec"] == {"affinity": affinity, **names_}, "bound to no node yet"
+    assert trimmed["status"] == {"phase": "Running", "conditions": [{"type": "Ready"}], "containerStatuses": [said]}
+    pod["spec"]["nodeName"] = "gw"
+    assert trim(pod)["spec"] == {"nodeName": "gw", **names_}
 
 
 @given(st.permutations(list(range(1, 9))), st.integers(1, 8))

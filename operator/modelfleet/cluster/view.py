@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from modelfleet.api import names
+from modelfleet.cluster import references
 from modelfleet.cluster.kinds import ROUTING_KINDS
 from modelfleet.cluster.node_index import NodeIndex
+from modelfleet.cluster.references import Term
 from modelfleet.plan.outcome import RawObject
 
 INDEXED_LABELS: Final = (names.EDGE_DEPLOYMENT_LABEL, names.TRAINING_JOB_LABEL, names.MODEL_VERSION_LABEL)
@@ -37,6 +39,11 @@ _NODE_METADATA: Final = (
     "deletionTimestamp",
 )
 
+_GIVEN: Final = frozenset(
+    {"allocatedResources", "allocatedResourcesStatus", "imageID", "resources", "user", "volumeMounts"}
+)
+"""Of a container's status."""
+
 _Place = tuple[str, str]
 
 Listener = Callable[[RawObject | None, RawObject | None], None]
@@ -48,7 +55,7 @@ class View:
 
     def __init__(self) -> None:
         self._objects: defaultdict[str, dict[_Place, RawObject]] = defaultdict(dict)
-        self._index: defaultdict[tuple[str, str, str, str], set[_Place]] = defaultdict(set)
+        self._index: defaultdict[tuple[str, Term], set[_Place]] = defaultdict(set)
         self._deleted: OrderedDict[str, str] = OrderedDict()
         self._nodes = NodeIndex()
         self._listeners: list[Listener] = []
@@ -74,8 +81,13 @@ class View:
         """
         if label not in INDEXED_LABELS:
             raise KeyError(label)
+        return self.naming(kind, Term(namespace, label, value))
+
+    def naming(self, kind: str, *terms: Term) -> RawObjects:
+        """The objects of a kind that name any of these, by namespace and name; an indexed look-up."""
         objects = self._objects[kind]
-        return [objects[place] for place in sorted(self._index.get((kind, namespace, label, value), ()))]
+        places = set().union(*(self._index.get((kind, term), ()) for term in terms))
+        return [objects[place] for place in sorted(places)]
 
     def nodes(self) -> RawObjects:
         """All nodes, by name, trimmed to what decisions are made from (see :func:`trim`)."""
@@ -109,8 +121,8 @@ class View:
         if held is not None:
             self._unindex(kind, place, held)
         trimmed = self._objects[kind][place] = trim(obj)
-        for label, value in _indexed(obj):
-            self._index[kind, place[0], label, value].add(place)
+        for term in _indexed(obj):
+            self._index[kind, term].add(place)
         if kind == "Node":
             self._nodes.put(trimmed)
         self._tell(held, trimmed)
@@ -151,19 +163,21 @@ class View:
             listener(before, after)
 
     def _unindex(self, kind: str, place: _Place, held: RawObject) -> None:
-        for label, value in _indexed(held):
-            key = (kind, place[0], label, value)
-            self._index[key].discard(place)
-            if not self._index[key]:
-                del self._index[key]
+        for term in set(_indexed(held)):
+            places = self._index[kind, term]
+            places.discard(place)
+            if not places:
+                del self._index[kind, term]
 
 
 def trim(obj: RawObject) -> RawObject:
-    """A copy without what no decision reads: managedFields of everything; of nodes most of spec and status.
+    """A copy without what no decision reads: managedFields of everything; of nodes and pods most of spec and status.
 
     A Node of a real fleet is 10–30 KB, images and addresses mostly; trimmed it is 2 KB.
     """
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    if obj["kind"] == "Pod":
+        return {**obj, "metadata": metadata, "spec": _pod_spec(obj), "status": _pod_status(obj)}
     if obj["kind"] != "Node":
         return {**obj, "metadata": metadata}
     spec, status = obj.get("spec", {}), obj.get("status", {})
@@ -177,6 +191,24 @@ def trim(obj: RawObject) -> RawObject:
     }
 
 
+def _pod_spec(pod: RawObject) -> RawObject:
+    """Where it runs, or is to run as long as it is bound to no node; and which containers there are."""
+    spec = pod.get("spec") or {}
+    kept = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {"affinity": spec.get("affinity") or {}}
+    for key in ("initContainers", "containers"):
+        kept[key] = [{"name": container["name"]} for container in spec.get(key) or ()]
+    return kept
+
+
+def _pod_status(pod: RawObject) -> RawObject:
+    """All of it but what its containers were given."""
+    status = dict(pod.get("status") or {})
+    for key in ("initContainerStatuses", "containerStatuses"):
+        if key in status:
+            status[key] = [{what: each[what] for what in each if what not in _GIVEN} for each in status[key]]
+    return status
+
+
 def _place(metadata: Mapping[str, Any]) -> _Place:
     return metadata.get("namespace", ""), metadata["name"]
 
@@ -188,6 +220,8 @@ def at_most(version: str, other: str) -> bool:
     return version == other
 
 
-def _indexed(obj: RawObject) -> Iterable[tuple[str, str]]:
-    labels = obj["metadata"].get("labels") or {}
-    return [(label, labels[label]) for label in INDEXED_LABELS if label in labels]
+def _indexed(obj: RawObject) -> Iterable[Term]:
+    metadata = obj["metadata"]
+    labels = metadata.get("labels") or {}
+    marked = [Term(metadata.get("namespace", ""), label, labels[label]) for label in INDEXED_LABELS if label in labels]
+    return [*marked, *references.of(obj)]

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from modelfleet.api import names
 from modelfleet.api.model_version import ModelVersionSpec
+from modelfleet.cluster import references
 from modelfleet.plan import job_state
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.version import aliases, attempts, model_version, verification
@@ -34,8 +35,8 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
 async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
     view, namespace, name = context.view, obj["metadata"]["namespace"], obj["metadata"]["name"]
     observed = model_version.Observed(
-        deployments=view.list("EdgeDeployment", namespace),
-        siblings=list(_siblings(obj, view.list("ModelVersion", namespace))),
+        deployments=view.naming("EdgeDeployment", references.model_version(namespace, name)),
+        siblings=list(_siblings(obj, view.naming("ModelVersion", references.model(namespace, obj["spec"]["model"])))),
     )
     run = attempts.read(obj)
     if not run.is_under_way:
@@ -51,7 +52,7 @@ async def _gather(obj: RawObject, context: Context) -> model_version.Observed:
 
 
 def _siblings(obj: RawObject, versions: Iterable[RawObject]) -> Iterator[aliases.Sibling]:
-    """The other versions of the model.
+    """The other versions of the model that claim an alias.
 
     One that this contract does not take (it was stored under an older one) or that is on its way out claims nothing:
     it must not keep the others from being reconciled.
@@ -60,7 +61,7 @@ def _siblings(obj: RawObject, versions: Iterable[RawObject]) -> Iterator[aliases
         metadata = other["metadata"]
         if metadata["name"] == obj["metadata"]["name"] or metadata.get("deletionTimestamp"):
             continue
-        if other["spec"].get("model") != obj["spec"]["model"]:
+        if not other["spec"].get("aliases"):
             continue
         try:
             spec = ModelVersionSpec.model_validate(other["spec"])

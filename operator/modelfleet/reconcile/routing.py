@@ -1,16 +1,19 @@
 """Which keys a change concerns: the object itself, its owner, and whoever's plan reads it.
 
-Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The two
-floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand) and the counts of a moving
-fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes).
+Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The three
+floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand), the counts of a moving
+fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes) and who uses a version
+(of a ModelVersion's status, only what was verified concerns its thousand EdgeDeployments).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from modelfleet.api import names
+from modelfleet.cluster import references
 from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS, SELECTED_KINDS
 from modelfleet.cluster.view import View
+from modelfleet.plan import conditions
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.key import Key
 
@@ -73,7 +76,7 @@ def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> 
     if _claims(before) == _claims(after):
         return
     provider = "GatewayAPI" if (after or before or {})["kind"] == "HTTPRoute" else "Istio"
-    yield from _routed_by(view, provider)
+    yield from map(_key, view.naming("EdgeDeployment", references.provider(provider)))
 
 
 def _claims(route: RawObject | None) -> Any:
@@ -91,29 +94,34 @@ def _claims(route: RawObject | None) -> Any:
 
 def routed(view: View) -> set[Key]:
     """The EdgeDeployments that have requests routed; for when a routing kind appeared or vanished."""
-    return {key for provider in ("Istio", "GatewayAPI") for key in _routed_by(view, provider)}
-
-
-def _routed_by(view: View, provider: str) -> Iterator[Key]:
-    for deployment in view.list("EdgeDeployment"):
-        if (deployment["spec"].get("traffic") or {}).get("provider") == provider:
-            yield _key(deployment)
+    providers = [references.provider(name) for name in ("Istio", "GatewayAPI")]
+    return set(map(_key, view.naming("EdgeDeployment", *providers)))
 
 
 def _of_model_version(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
-    """Those that serve or make it; the model's other versions only where an alias may have moved."""
+    """Those that serve or make it, where it changed for them; the model's others where an alias may have moved."""
     obj: RawObject = after or before or {}
-    namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-    for deployment in view.list("EdgeDeployment", namespace):
-        if name in versions_of(deployment):
-            yield _key(deployment)
-    for job in view.list("TrainingJob", namespace):
-        if (job["spec"].get("output") or {}).get("modelVersionName") == name:
-            yield _key(job)
+    namespace = obj["metadata"]["namespace"]
+    if _version_facts(before) != _version_facts(after):
+        named = references.model_version(namespace, obj["metadata"]["name"])
+        for kind in ("EdgeDeployment", "TrainingJob"):
+            yield from map(_key, view.naming(kind, named))
     if _alias_facts(before) != _alias_facts(after):
-        for other in view.list("ModelVersion", namespace):
-            if other["spec"].get("model") == obj["spec"].get("model"):
-                yield _key(other)
+        yield from map(_key, view.naming("ModelVersion", *references.of(obj)))
+
+
+def _version_facts(obj: RawObject | None) -> Any:
+    """What the plans of those read that serve or make it: not its stage and history, nor who uses it."""
+    if obj is None:
+        return None
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    verified = conditions.find(status.get("conditions") or (), "Verified") or {}
+    return (
+        obj["spec"],
+        [metadata.get(key) for key in ("uid", "labels", "annotations", "ownerReferences", "deletionTimestamp")],
+        status.get("snapshotHash"),
+        [verified.get(key) for key in ("status", "reason", "message")],
+    )
 
 
 def _alias_facts(obj: RawObject | None) -> Any:
@@ -127,30 +135,19 @@ def _alias_facts(obj: RawObject | None) -> Any:
 
 def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
     """The ModelVersions it uses or used, when that changed."""
-    roles = [_versions_by_role(form) if form is not None else None for form in (before, after)]
-    if roles[0] != roles[1]:
-        for form in filter(None, (before, after)):
-            for name in versions_of(form):
-                yield Key("ModelVersion", form["metadata"]["namespace"], name)
-
-
-def versions_of(deployment: Mapping[str, Any]) -> frozenset[str]:
-    """The names of the ModelVersions that an EdgeDeployment asks for, serves, or is moving to."""
-    return frozenset(name for name in _versions_by_role(deployment) if name)
-
-
-def _versions_by_role(deployment: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """What it asks for, what it serves, and what it is moving to."""
-    status = deployment.get("status") or {}
-    held = [(status.get(role) or {}).get("modelVersion") for role in ("stable", "candidate")]
-    return deployment["spec"].get("modelVersion"), *held
+    forms = [form for form in (before, after) if form is not None]
+    roles = [references.versions_by_role(form) for form in forms]
+    if len(roles) == 1 or roles[0] != roles[1]:
+        for form, names_ in zip(forms, roles, strict=True):
+            yield from (Key("ModelVersion", form["metadata"]["namespace"], name) for name in names_ if name)
 
 
 def _of_node(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
     if before is not None and after is not None and _node_facts(before) == _node_facts(after):
         return
     labels = [(form["metadata"].get("labels") or {}) for form in (before, after) if form is not None]
-    for deployment in view.list("EdgeDeployment"):
+    terms = {term for each in labels for term in references.selecting(each)}
+    for deployment in view.naming("EdgeDeployment", *terms):
         selectors = [pool.get("nodeSelector") or {} for pool in deployment["spec"].get("pools", ())]
         if any(selector.items() <= each.items() for selector in selectors for each in labels):
             yield _key(deployment)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from modelfleet.api import names
+from modelfleet.cluster import references
 from modelfleet.plan import job_state
 from modelfleet.plan.outcome import Outcome, RawObject
 from modelfleet.plan.training import gate, placement, progress, queueing, recall, source, steps, training_job
@@ -69,7 +70,8 @@ async def _gather(obj: RawObject, context: Context) -> training_job.Observed:
         if found.get("jobName") and not found.get("revision")
         else None
     )
-    online = gate.online(obj["spec"]["model"], context.view.list("ModelVersion", namespace))
+    versions = context.view.naming("ModelVersion", references.model(namespace, obj["spec"]["model"]))
+    online = gate.online(obj["spec"]["model"], versions)
     return replace(observed, attempts=attempts, model_version=model_version, source=resolving, online=online)
 
 

@@ -21,9 +21,9 @@ class Observed:
     latest: Seen = field(default_factory=Seen)
     """The latest attempt to verify it."""
     deployments: Sequence[RawObject] = ()
-    """The EdgeDeployments of the namespace."""
+    """The EdgeDeployments that ask for it, serve it or move to it."""
     siblings: Sequence[aliases.Sibling] = ()
-    """The other versions of the model."""
+    """The other versions of the model that claim an alias."""
 
 
 def plan(obj: RawObject, observed: Observed, installation: Installation, now: datetime) -> Outcome:
