@@ -33,7 +33,7 @@ class Server:
         return {"name": name, "namespace": "n", "uid": name, "resourceVersion": str(self.version)}
 
     async def list_metadata(self, _kind: str) -> tuple[list[Object], str]:
-        return [{"metadata": each["metadata"]} for each in self.jobs()], str(self.version)
+        return [each["metadata"] for each in self.jobs()], str(self.version)
 
     async def list_watched(self, _kind: str) -> list[Object]:
         self.asked["list"] += 1

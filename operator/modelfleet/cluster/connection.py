@@ -7,7 +7,7 @@ objects anyway. Requests are not retried here; the queue retries whole reconcile
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Required, TypedDict, Unpack
 from urllib.parse import urlencode
 
 import aiohttp
@@ -48,6 +48,19 @@ async def load_configuration() -> Any:
     return configuration
 
 
+class Details(TypedDict, total=False):
+    """Of a request."""
+
+    kind: Required[str]
+    """What it is about, for the metrics."""
+    query: Mapping[str, str] | None
+    body: Any
+    content_type: str
+    accept: str
+    limit: float
+    """Seconds for the whole request, answer included."""
+
+
 class Connection:
     """Requests to one API server. Close it when done."""
 
@@ -61,7 +74,12 @@ class Connection:
         """Close the connections to the server."""
         await self._client.close()
 
-    async def request(
+    async def request(self, method: str, path: str, **details: Unpack[Details]) -> dict[str, Any]:
+        """The decoded answer; raises :class:`ApiError` for any status from 300 on and where none came."""
+        answer: dict[str, Any] = json.loads(await self.ask(method, path, **details))
+        return answer
+
+    async def ask(
         self,
         method: str,
         path: str,
@@ -72,11 +90,8 @@ class Connection:
         content_type: str = JSON,
         accept: str = JSON,
         limit: float = REQUEST_TIMEOUT,
-    ) -> dict[str, Any]:
-        """The decoded answer; raises :class:`ApiError` for any status from 300 on and where none came.
-
-        ``limit``: seconds for the whole request, answer included.
-        """
+    ) -> bytes:
+        """As :meth:`request`, but the answer as it came."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -94,8 +109,7 @@ class Connection:
             self._observe(method, kind, code)
         if code >= 300:
             raise _error(code, data, response.headers.get("Retry-After"))
-        answer: dict[str, Any] = json.loads(data)
-        return answer
+        return bytes(data)
 
 
 def _error(code: int, data: bytes, retry_after: str | None) -> ApiError:

@@ -100,7 +100,7 @@ class Synchronizer:
     async def audit(self, kind: str) -> int:
         """Compare one kind with the API server and repair the view; the number of objects that were wrong."""
         items, version = await self._cluster.list_metadata(kind)
-        there = {item["metadata"]["uid"]: item["metadata"] for item in items}
+        there = {metadata["uid"]: metadata for metadata in items}
         if self._gone(kind, there, version) or self._behind_of(kind, there):
             # The watch stream may be a moment behind the list; only what it does not bring is repaired.
             await asyncio.sleep(GRACE_SECONDS)
