@@ -28,14 +28,6 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.utils._http as client
-
-    monkeypatch.setattr(store, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
-
-
 def secret(folder: Path, hub: Hub, token: str = "") -> str:
     """A mounted Secret."""
     place = folder / f"secret-{token}"
