@@ -11,7 +11,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
@@ -22,6 +22,9 @@ from modelfleet.plan.outcome import RawObject
 
 Sink = Callable[[str | None, RawObject], None]
 """Takes the type of an event (``None``: from a list) and its object, on the operator's loop."""
+
+GATHER_SECONDS: Final = 0.02
+"""For how long events are gathered for the operator's loop: to wake it costs more than an event does."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +78,22 @@ class WatchThread:
 
     async def _observe(self, event: Any, **_unused: Any) -> None:
         self._arrived.append((event["type"], event["object"]))
-        # Waking the other loop costs more than an event does: once for all that arrive before it looks.
         if not self._told:
             self._told = True
-            self._call(self._hand_over)
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._call, self._hand_over)
 
     def _hand_over(self) -> None:
         """On the operator's loop: all that has arrived, in its order."""
         self._told = False
         while self._arrived:
-            self._sink(*self._arrived.popleft())
+            type_, obj = self._arrived.popleft()
+            try:
+                self._sink(type_, obj)
+            except Exception:
+                # One that an older contract let in, say: it must not hold up the others. The audit comes back to it.
+                metadata = obj.get("metadata") or {}
+                name = f"{metadata.get('namespace', '')}/{metadata.get('name')}"
+                logger.exception("An event of %s %s could not be taken in", obj.get("kind"), name)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():
