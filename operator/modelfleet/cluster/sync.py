@@ -44,6 +44,8 @@ class Synchronizer:
         self._view = view
         self._interval = interval
         self._observe = observe
+        self._listing = asyncio.Lock()
+        """One list is held at a time: that of ten thousand pods is 50 MB."""
         self._wanted: dict[str, asyncio.Event] = {kind: asyncio.Event() for kind in (*VIEWED_KINDS, *ROUTING_KINDS)}
         self._behind: defaultdict[str, int] = defaultdict(int)
         self._heard: set[str] = set()
@@ -99,7 +101,8 @@ class Synchronizer:
 
     async def audit(self, kind: str) -> int:
         """Compare one kind with the API server and repair the view; the number of objects that were wrong."""
-        items, version = await self._cluster.list_metadata(kind)
+        async with self._listing:
+            items, version = await self._cluster.list_metadata(kind)
         there = {metadata["uid"]: metadata for metadata in items}
         if self._gone(kind, there, version) or self._behind_of(kind, there):
             # The watch stream may be a moment behind the list; only what it does not bring is repaired.
