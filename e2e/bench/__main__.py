@@ -7,6 +7,7 @@ TrainingJobs of four pods each, then as many JobSets on the same API server), or
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -148,6 +149,8 @@ def main() -> int:
         "deployments": lambda: many_deployments(options.name, options.deployments, progress),
         "training": lambda: many_trainings(options.name, options.jobs, progress),
     }
+    # Told to end, it takes its cluster along, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for part, run in parts.items():
             if options.part in ("all", part):
