@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from e2e.cluster import node_programs, programs
 from e2e.cluster.commands import wait_until
-from modelfleet.api.wire import FetchItem, StoredFile
+from modelfleet.api.wire import FetchFolder, FetchItem, StoredFile
+from modelfleet.runtime import fetch as fetching
+from modelfleet.runtime import store
 
 Say = Callable[[str], None]
 
@@ -42,16 +44,20 @@ class Place(ABC):
     def secret(self, *, endpoint: str = "") -> str:
         """A mounted Secret that opens it, as a folder; of a server elsewhere, where one is named."""
 
+    @abstractmethod
+    def holds(self, path: str) -> bytes:
+        """An object's bytes, asked of the server and not of the code under test."""
+
     def uri(self, path: str = "a/model.onnx") -> str:
         """Of an object in the bucket."""
         return f"{self.scheme}://models/{path}"
 
-    def mounted(self, **keys: str) -> str:
+    def mounted(self, keys: Mapping[str, str]) -> str:
         """A Secret with these keys, as a folder."""
         folder = self.folder / f"secret-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
         for name, value in keys.items():
-            (folder / name.replace("__", ".")).write_text(value)
+            (folder / name).write_text(value)
         return str(folder)
 
     def stored(self, secret: str, uri: str = "") -> StoredFile:
@@ -65,7 +71,15 @@ class Place(ABC):
         return FetchItem(**self.stored(secret).model_dump(), path=str(self.folder / "device" / "model.onnx"))
 
 
-class S3(Place):
+class OnDisk(Place):
+    """One that keeps an object as a file."""
+
+    def holds(self, path: str) -> bytes:
+        """As it lies on the disk."""
+        return (self.folder / "store" / "models" / path).read_bytes()
+
+
+class S3(OnDisk):
     """A versitygw."""
 
     scheme = dvc_scheme = "s3"
@@ -78,18 +92,18 @@ class S3(Place):
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_REGION": "us-east-1",
         }
-        return self.mounted(**(keys | changes))
+        return self.mounted(keys | changes)
 
 
-class Google(Place):
+class Google(OnDisk):
     """A fake-gcs-server: it asks nobody for credentials."""
 
     scheme = dvc_scheme = "gs"
 
     def secret(self, *, endpoint: str = "", key: str = "") -> str:
         """Without a key, or with one."""
-        options = json.dumps({"endpoint_url": endpoint or self.endpoint})
-        return self.mounted(storage_options__json=options, **({"key__json": key} if key else {}))
+        options = {"storage_options.json": json.dumps({"endpoint_url": endpoint or self.endpoint})}
+        return self.mounted(options | ({"key.json": key} if key else {}))
 
 
 class Azure(Place):
@@ -106,7 +120,30 @@ class Azure(Place):
     def secret(self, *, endpoint: str = "", connection: str = "") -> str:
         """Of the account's own key where nothing else is said."""
         own = self.connection(endpoint=endpoint, AccountName=ACCOUNT, AccountKey=KEY)
-        return self.mounted(AZURE_STORAGE_CONNECTION_STRING=connection or own)
+        return self.mounted({"AZURE_STORAGE_CONNECTION_STRING": connection or own})
+
+    def holds(self, path: str) -> bytes:
+        """By Azure's own client."""
+        from azure.storage.blob import BlobServiceClient
+
+        with BlobServiceClient(self.endpoint, {"account_name": ACCOUNT, "account_key": KEY}) as client:
+            return bytes(client.get_blob_client("models", path).download_blob().readall())
+
+
+def backbone(place: Place, secret: str) -> dict[str, bytes]:
+    """Put a folder ``backbone`` there, and one beside it whose name begins alike; its files."""
+    files = {"config.json": b"{}", "onnx/model.onnx": b"onnx"}
+    for name, content in files.items():
+        store.write(place.uri(f"backbone/{name}"), content, secret)
+    store.write(place.uri("backbone-2/other"), b"", secret)
+    return files
+
+
+def brought(place: Place, secret: str, uri: str) -> dict[str, bytes]:
+    """The files that a device fetches of a folder."""
+    to = place.folder / "model"
+    fetching.fetch_folder(FetchFolder(name="model", uri=uri, path=str(to), credentials_path=secret))
+    return {str(path.relative_to(to)): path.read_bytes() for path in to.rglob("*") if path.is_file()}
 
 
 @contextmanager

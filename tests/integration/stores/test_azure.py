@@ -7,7 +7,7 @@ import pytest
 
 from modelfleet.runtime import store, verify
 from modelfleet.runtime.report import RefusedError
-from tests.integration.stores.places import ACCOUNT, CONTENT, KEY, Azure
+from tests.integration.stores.places import ACCOUNT, CONTENT, KEY, Azure, backbone, brought
 
 OTHER_KEY = base64.b64encode(b"a strangers key " * 4).decode()
 WITH_ACCOUNT = f"abfs://models@{ACCOUNT}.dfs.core.windows.net"
@@ -30,7 +30,8 @@ def test_a_uri_may_name_the_account(azure: Azure) -> None:
     secret = azure.secret()
     store.write(azure.uri(), CONTENT, secret)
     assert verify.verify(azure.stored(secret, f"{WITH_ACCOUNT}/a/model.onnx")).verified
-    assert store.find(f"{WITH_ACCOUNT}/a", secret).keys() == {"model.onnx"}
+    files = backbone(azure, secret)
+    assert brought(azure, secret, f"{WITH_ACCOUNT}/backbone") == files
 
 
 def test_a_signature_opens_what_it_permits(azure: Azure) -> None:
@@ -51,7 +52,7 @@ def test_a_refusal_has_its_reason_and_no_secret(azure: Azure, held: str) -> None
         "broken-key": lambda: azure.secret(connection=azure.connection(AccountName=ACCOUNT, AccountKey="n0base64!")),
         "expired": lambda: azure.secret(connection=azure.connection(SharedAccessSignature=expired)),
         "stranger": lambda: azure.secret(connection=azure.connection()),
-        "no-account": lambda: azure.mounted(AZURE_STORAGE_ACCOUNT_KEY=OTHER_KEY),
+        "no-account": lambda: azure.mounted({"AZURE_STORAGE_ACCOUNT_KEY": OTHER_KEY}),
     }[held]()
     found = verify.verify(azure.stored(secret))
     assert (found.verified, found.reason) == (False, "Unauthorized"), found.message
