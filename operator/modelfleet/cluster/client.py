@@ -90,7 +90,7 @@ class Cluster:
         """
         query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in SELECTED_KINDS else {})
         data = await self._connection.ask("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
-        # In a thread of its own, as it takes a second with ten thousand objects: the Lease must be renewed meanwhile.
+        # In a thread of its own: the Lease must be renewed while ten thousands of objects are decoded.
         return await asyncio.to_thread(metadata_list.decode, data)
 
     async def create(self, obj: RawObject) -> RawObject:

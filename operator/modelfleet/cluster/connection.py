@@ -100,7 +100,7 @@ class Connection:
             response = await self._client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=limit)
             )
-            data = await response.read()
+            data: bytes = await response.read()
             code = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
@@ -109,7 +109,7 @@ class Connection:
             self._observe(method, kind, code)
         if code >= 300:
             raise _error(code, data, response.headers.get("Retry-After"))
-        return bytes(data)
+        return data
 
 
 def _error(code: int, data: bytes, retry_after: str | None) -> ApiError:

@@ -107,7 +107,8 @@ def _of_model_version(view: View, before: RawObject | None, after: RawObject | N
         for kind in ("EdgeDeployment", "TrainingJob"):
             yield from map(_key, view.naming(kind, named))
     if _alias_facts(before) != _alias_facts(after):
-        yield from map(_key, view.naming("ModelVersion", *references.of(obj)))
+        same_model = references.model(namespace, obj["spec"].get("model", ""))
+        yield from map(_key, view.naming("ModelVersion", same_model))
 
 
 def _version_facts(obj: RawObject | None) -> Any:
@@ -135,11 +136,11 @@ def _alias_facts(obj: RawObject | None) -> Any:
 
 def _of_edge_deployment(before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
     """The ModelVersions it uses or used, when that changed."""
-    forms = [form for form in (before, after) if form is not None]
-    roles = [references.versions_by_role(form) for form in forms]
-    if len(roles) == 1 or roles[0] != roles[1]:
-        for form, names_ in zip(forms, roles, strict=True):
-            yield from (Key("ModelVersion", form["metadata"]["namespace"], name) for name in names_ if name)
+    was, is_ = (references.versions_by_role(form) if form is not None else () for form in (before, after))
+    if was != is_:
+        namespace = (after or before or {})["metadata"]["namespace"]
+        for name in filter(None, {*was, *is_}):
+            yield Key("ModelVersion", namespace, name)
 
 
 def _of_node(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:
