@@ -62,7 +62,6 @@ def test_a_first_rollout_reaches_every_node_and_then_writes_nothing() -> None:
         "RolloutStarted",
         "WaveCompleted",
         "WaveCompleted",
-        "WaveCompleted",
         "RolloutCompleted",
     ]
     assert world.status["phase"] == "Healthy"

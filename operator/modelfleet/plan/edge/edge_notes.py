@@ -21,9 +21,10 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Not
         again = f", attempt {after['attempt']}" if after.get("attempt", 1) > 1 else ""
         what = f"{now['modelVersion']}, revision {now['revision']}{again}"
         notes.append(Note("Normal", "RolloutStarted", f"rolling out {what}"))
-    if before.get("wave") and before["wave"] != after.get("wave") and was in (now, stable):
+    # The last wave's end is the rollout's, which is told below.
+    if before.get("wave") and before["wave"] != after.get("wave") and was and was == now:
         notes.append(
-            Note("Normal", "WaveCompleted", f"wave {before['wave']} of revision {was.get('revision')} is complete")
+            Note("Normal", "WaveCompleted", f"wave {before['wave']} of revision {was['revision']} is complete")
         )
     step = after.get("canary") or {}
     started = step.get("stepStartedAt")
