@@ -1,6 +1,7 @@
 """The view: whichever way the two feeds interleave, it ends where the API server is."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -116,6 +117,17 @@ def test_listeners_hear_of_changes_only() -> None:
     view.forget("Job", job(version=3)["metadata"])
     seen = [tuple(form and form["metadata"]["resourceVersion"] for form in pair) for pair in heard]
     assert seen == [(None, "1"), ("1", "2"), ("2", None)]
+
+
+def test_what_objects_have_alike_is_held_once() -> None:
+    """Each event is decoded by itself, and brings texts of its own."""
+    text = json.dumps(job(app="scan", note="x" * 65))
+    one, other = (trim(json.loads(text)) for _ in range(2))
+    assert one == other == json.loads(text)
+    keys = [list(each["metadata"]["labels"]) for each in (one, other)]
+    assert all(mine is its for mine, its in zip(*keys, strict=True))
+    assert one["metadata"]["labels"]["app"] is other["metadata"]["labels"]["app"]
+    assert one["metadata"]["labels"]["note"] is not other["metadata"]["labels"]["note"], "long texts are rarely alike"
 
 
 def test_nodes_are_trimmed_to_what_decides() -> None:
