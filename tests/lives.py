@@ -136,7 +136,7 @@ class Memory:
         served = set()
         for kind in (*VIEWED_KINDS, *ROUTING_KINDS):
             try:
-                there = await cluster.list_watched(kind)
+                there = [each async for each in cluster.list_watched(kind)]
             except ApiError as error:
                 if error.code != 404:
                     raise

@@ -1,6 +1,7 @@
 """The audit of the view in a mass event: a stream that is late is not dead, and one that is dead costs few requests."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -35,9 +36,10 @@ class Server:
     async def list_metadata(self, _kind: str) -> tuple[list[Object], str]:
         return [each["metadata"] for each in self.jobs()], str(self.version)
 
-    async def list_watched(self, _kind: str) -> list[Object]:
+    async def list_watched(self, _kind: str) -> AsyncIterator[Object]:
         self.asked["list"] += 1
-        return self.jobs()
+        for each in self.jobs():
+            yield each
 
     async def read(self, _kind: str, _namespace: str, name: str) -> None:
         self.asked["read"] += 1

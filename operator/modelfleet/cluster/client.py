@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Protocol
 
 from modelfleet.api import names
@@ -68,20 +68,26 @@ class Cluster:
         self, kind: str, namespace: str | None = None, label_selector: str = "", field_selector: str = ""
     ) -> RawObjects:
         """All objects of a kind that the selectors match, fresh; over all namespaces without a namespace."""
-        query = {"limit": str(CHUNK)}
-        query |= {"labelSelector": label_selector} if label_selector else {}
+        query = {"labelSelector": label_selector} if label_selector else {}
         query |= {"fieldSelector": field_selector} if field_selector else {}
-        found: RawObjects = []
+        return [obj async for obj in self._listed(kind, namespace, query)]
+
+    def list_watched(self, kind: str) -> AsyncIterator[RawObject]:
+        """All objects of a kind that belong in the view: children by their managed-by label, else all.
+
+        One after the other, :data:`CHUNK` asked for at once: whoever keeps only a part of each never holds them all.
+        """
+        return self._listed(kind, None, {"labelSelector": MANAGED} if kind in SELECTED_KINDS else {})
+
+    async def _listed(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[RawObject]:
+        query["limit"] = str(CHUNK)
         while True:
             answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
-            found += [{"apiVersion": KINDS[kind].api_version, "kind": kind, **item} for item in answer["items"] or ()]
+            for item in answer["items"] or ():
+                yield {"apiVersion": KINDS[kind].api_version, "kind": kind, **item}
             if not answer["metadata"].get("continue"):
-                return found
+                return
             query["continue"] = answer["metadata"]["continue"]
-
-    async def list_watched(self, kind: str) -> RawObjects:
-        """All objects of a kind that belong in the view: children by their managed-by label, else all."""
-        return await self.list(kind, label_selector=MANAGED if kind in SELECTED_KINDS else "")
 
     async def list_metadata(self, kind: str) -> tuple[RawObjects, str]:
         """Name, uid and resourceVersion of what belongs in the view, and the resourceVersion the list is true for.

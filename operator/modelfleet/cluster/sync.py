@@ -61,7 +61,7 @@ class Synchronizer:
 
     async def list_one(self, kind: str) -> None:
         """List one kind into the view."""
-        for obj in await self._cluster.list_watched(kind):
+        async for obj in self._cluster.list_watched(kind):
             self._view.observe(obj)
 
     def listed_again(self, kind: str) -> None:

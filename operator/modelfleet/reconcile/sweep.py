@@ -25,7 +25,7 @@ async def look(cluster: Cluster, installation: str) -> set[sweep.Stray]:
     Nodes are listed first: an owner made after that list can only make a label owned, never the reverse.
     """
     nodes = await cluster.list("Node")
-    daemon_sets = await cluster.list_watched("DaemonSet")
+    daemon_sets = [each async for each in cluster.list_watched("DaemonSet")]
     deployments = await cluster.list("EdgeDeployment")
     return sweep.strays(nodes, deployments, daemon_sets, installation)
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,12 @@ def test_an_operator_that_begins_with_an_old_list(
 
     original = Cluster.list_watched
 
-    async def old_list(self: Cluster, kind: str) -> list[RawObject]:
-        others = [each for each in await original(self, kind) if each["metadata"].get("namespace") != namespace]
-        return [*others, new] if kind == "TrainingJob" else others
+    async def old_list(self: Cluster, kind: str) -> AsyncIterator[RawObject]:
+        async for each in original(self, kind):
+            if each["metadata"].get("namespace") != namespace:
+                yield each
+        if kind == "TrainingJob":
+            yield new
 
     def slow(type_: str | None, obj: Any) -> float:
         return 3.0 if obj["metadata"].get("namespace") == namespace else 0.0
