@@ -29,6 +29,9 @@ EVENTS_FRESH_SECONDS: Final = 10.0
 WORKLOADS_FRESH_SECONDS: Final = 10.0
 """The same for the Workloads of a namespace: those of all Jobs that wait in it are asked for at once."""
 
+_NO_OBJECTS_VERSION: Final = "1"
+"""A resourceVersion that no object has: an empty etcd begins with it, before anything was written."""
+
 _WARNINGS_KEPT: Final = 10
 
 _NOT_TAKEN_KEPT: Final = 10_000
@@ -107,15 +110,13 @@ class Cluster:
             made = await self._write("POST", path, obj["kind"], obj, query=query)
         except ApiError as error:
             if (error.refused or error.code == 409) and obj["kind"] != "Event":
-                self._not_taken[_identity(obj)] = None
-                if len(self._not_taken) > _NOT_TAKEN_KEPT:
-                    self._not_taken.popitem(last=False)
+                self._note_not_taken(obj)
             raise
         self._not_taken.pop(_identity(obj), None)
         return self._fold(made)
 
     def was_not_taken(self, obj: RawObject) -> bool:
-        """Whether the API server did not take an object of this name when it was last to be created.
+        """Whether the API server did not take an object of this name when it was last to be created, or applied anew.
 
         A memory that saves asking beforehand what nearly always is answered with yes; a restart may lose it, as the
         next creation says the same again.
@@ -142,6 +143,22 @@ class Cluster:
         path = KINDS[obj["kind"]].path(obj["metadata"].get("namespace"), obj["metadata"]["name"])
         query = {"fieldManager": names.FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         return self._fold(await self._write("PATCH", path, obj["kind"], obj, query=query, content_type=APPLY_PATCH))
+
+    async def apply_new(self, obj: RawObject) -> RawObject:
+        """As :meth:`apply`, of an object that is not there yet; raises :class:`ApiError` with code 409 when one is.
+
+        Server-side apply makes what is missing and changes what is there, whosever it is. A resourceVersion in what is
+        applied is held against that of the object there, and against nothing where there is none.
+        """
+        guarded = {**obj, "metadata": {**obj["metadata"], "resourceVersion": _NO_OBJECTS_VERSION}}
+        try:
+            made = await self.apply(guarded)
+        except ApiError as error:
+            if error.code == 409:
+                self._note_not_taken(obj)
+            raise
+        self._not_taken.pop(_identity(obj), None)
+        return made
 
     async def delete(self, ref: ObjectRef) -> None:
         """Delete with background propagation, guarded by what ``ref`` says; missing, or another by now: fine."""
@@ -230,6 +247,11 @@ class Cluster:
             }
             self._workloads[namespace] = (now, found)
         return found.get(job_uid)
+
+    def _note_not_taken(self, obj: RawObject) -> None:
+        self._not_taken[_identity(obj)] = None
+        if len(self._not_taken) > _NOT_TAKEN_KEPT:
+            self._not_taken.popitem(last=False)
 
     def _fold(self, obj: RawObject) -> RawObject:
         """Take an answer into the view, where its kind belongs there; children only with their label."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from modelfleet.cluster.errors import ApiError, ClusterError, NotLeaderError
+from modelfleet.cluster.errors import ApiError, ClusterError, NameTakenError, NotLeaderError
 from modelfleet.plan import conditions
 from modelfleet.plan.installation import Installation
 from modelfleet.plan.outcome import Note, Outcome, RawObject
@@ -18,7 +18,8 @@ from modelfleet.reconcile.metrics import Metrics
 from modelfleet.reconcile.schedule import Schedule
 
 PLANS_AT_ONCE: Final = 8
-"""Plans made one after the other while nodes turn out to take no label: each leaves out those that are known."""
+"""Plans made one after the other while nodes turn out to take no label, or a name is somebody else's: each leaves out
+what is known."""
 
 TOLD_AFTER: Final = 3
 """Failures in a row before a Warning Event tells the user."""
@@ -72,7 +73,7 @@ class Controller:
 
     async def _reconcile(self, key: Key, seen: RawObject | None) -> tuple[str, float | None, float]:
         """The result as the metric names it, when to look again, and the CPU time of the plan in seconds."""
-        cost, written = 0.0, False
+        cost, written, taken = 0.0, False, ""
         for left in reversed(range(PLANS_AT_ONCE)):
             # Of this thread: what a busy machine gives to others is not the plan's. What else runs while the plan waits
             # for one of its rare requests counts too, and errs on the side of rest.
@@ -87,11 +88,16 @@ class Controller:
                 written |= refusal.written
                 if left == 0 and not written:
                     raise refusal.error from refusal
-                seen = self._context.view.get(key.kind, key.namespace, key.name)
-                continue
-            written |= also_written
-            logger.debug("%s: %s, again in %s s", key, "written" if written else "nothing to write", requeue_after)
-            return ("changed" if written else "unchanged"), requeue_after, cost
+            except NameTakenError as error:
+                if str(error) == taken:
+                    # No plan can do without that name.
+                    raise
+                taken = str(error)
+            else:
+                written |= also_written
+                logger.debug("%s: %s, again in %s s", key, "written" if written else "nothing to write", requeue_after)
+                return ("changed" if written else "unchanged"), requeue_after, cost
+            seen = self._context.view.get(key.kind, key.namespace, key.name)
         return "changed", 0.0, cost
 
     async def _failed(

@@ -1,8 +1,8 @@
 """EdgeDeployment: gather what the plan needs from the view, and plan.
 
-Three things are asked of the API server, all rarely: why a workload that should have pods has none, what keeps a pod
-whose status says nothing (both are told by Events only, which the view does not hold), and whose a Service is that the
-view does not know.
+Three things are asked of the API server, all rarely: why a workload that should have pods has had none for a while,
+what keeps a pod whose status says nothing (both are told by Events only, which the view does not hold), and whose a
+Service is that could not be made.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,9 @@ from modelfleet.reconcile.key import Key
 
 ASKED_AT_ONCE: Final = 3
 """Most objects whose Events are read in one reconcile: samples are enough for a message."""
+
+LACKING: Final = timedelta(seconds=5)
+"""How long a DaemonSet may have too few pods, as each has that was just made, before its Events are read."""
 
 SILENT_SECONDS: Final = 20
 """How long a pod may say nothing before its Events are read."""
@@ -59,7 +62,7 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
             [pool["nodeSelector"] for pool in deployment["spec"]["pools"]],
             naming.node_label_keys(deployment["metadata"]["uid"]),
         ),
-        refusals=await _refusals(context, key.namespace, daemon_sets, deployments),
+        refusals=await _refusals(context, key, daemon_sets, deployments, now),
         hints=await _hints(context, key.namespace, pods, now),
         measured=_measured(context, key, deployment, now),
         probed=context.confirmations.of(key),
@@ -76,15 +79,15 @@ async def reconcile(key: Key, context: Context) -> Outcome | None:
 
 
 async def _taken(context: Context, objects: list[RawObject]) -> set[str]:
-    """Names of the Services among these that are somebody else's. The view holds ours, so most cost no request."""
+    """Names of the Services among these that are somebody else's, as far as the view or a failed attempt tells."""
     taken = set()
     for each in objects:
         metadata = each["metadata"]
         if each["kind"] != "Service":
             continue
-        held = context.view.get("Service", metadata["namespace"], metadata["name"]) or await context.cluster.read(
-            "Service", metadata["namespace"], metadata["name"]
-        )
+        held = context.view.get("Service", metadata["namespace"], metadata["name"])
+        if held is None and context.cluster.was_not_taken(each):
+            held = await context.cluster.read("Service", metadata["namespace"], metadata["name"])
         if held is not None and _controller(held) != _controller(each):
             taken.add(metadata["name"])
     return taken
@@ -121,7 +124,7 @@ def _measured(context: Context, key: Key, deployment: RawObject, now: datetime) 
 
 
 async def _refusals(
-    context: Context, namespace: str, daemon_sets: list[RawObject], deployments: list[RawObject]
+    context: Context, key: Key, daemon_sets: list[RawObject], deployments: list[RawObject], now: datetime
 ) -> dict[str, str]:
     """By name of a workload: why the API server lets it make no pods (a quota, an admission policy)."""
     refusals = {}
@@ -130,8 +133,8 @@ async def _refusals(
         if failure is not None and failure.get("status") == "True":
             refusals[each["metadata"]["name"]] = reason_in(failure.get("message") or "")
     lacking = [each["metadata"]["name"] for each in daemon_sets if _lacks_pods(each.get("status") or {})]
-    for name in lacking[:ASKED_AT_ONCE]:
-        events = await context.cluster.latest_warnings(namespace, "DaemonSet", name)
+    for name in context.waits.lasting(key, lacking, now, LACKING)[:ASKED_AT_ONCE]:
+        events = await context.cluster.latest_warnings(key.namespace, "DaemonSet", name)
         failed = next((event for event in events if event.get("reason") == "FailedCreate"), None)
         if failed is not None:
             refusals[name] = reason_in(failed.get("note") or "")

@@ -112,7 +112,15 @@ class Executor:
         kind, namespace, name = _identity(obj)
         mark = naming.content_hash(obj, 16)
         stated = _annotated(obj, names.APPLIED_HASH_ANNOTATION, mark)
-        held = self._view.get(kind, namespace, name) or await self._cluster.read(kind, namespace, name)
+        held = self._view.get(kind, namespace, name)
+        if held is None:
+            try:
+                return self._note_applied(mark, await self._cluster.apply_new(stated))
+            except ApiError as error:
+                if error.code != 409:
+                    raise
+            # The view lags behind, or it is somebody else's.
+            held = await self._cluster.read(kind, namespace, name)
         if held is not None:
             if _owner(held) != _owner(obj):
                 raise NameTakenError(_taken(obj))
@@ -120,7 +128,9 @@ class Executor:
             same = difference.covers(held, stated) and (kind not in ATOMIC_KINDS or _has_spec(held, stated))
             if same or self._applied.get(uid) == (mark, version):
                 return False
-        answer = await self._cluster.apply(stated)
+        return self._note_applied(mark, await self._cluster.apply(stated))
+
+    def _note_applied(self, mark: str, answer: RawObject) -> bool:
         # Where covers() reads something otherwise than the API server does, this keeps it from being applied for ever.
         _remember(self._applied, answer["metadata"]["uid"], (mark, answer["metadata"]["resourceVersion"]))
         return True

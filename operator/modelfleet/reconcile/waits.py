@@ -1,9 +1,11 @@
-"""Since when places wait for a pod that comes up, by object: what one plan found, for the next one to go on from.
+"""Since when an object's places wait for a pod that comes up, and its DaemonSets for one at all.
 
-What a restart misses begins anew. What it means is ``plan/edge/lateness.py``'s.
+What one reconcile found, for the next one to go on from; what a restart misses begins anew. What it means for a place
+is ``plan/edge/lateness.py``'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 
 from modelfleet.plan.outcome import Waiting
 from modelfleet.reconcile.key import Key
@@ -14,6 +16,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._found: dict[Key, Mapping[str, Waiting]] = {}
+        self._lacking: dict[Key, Mapping[str, datetime]] = {}
 
     def of(self, key: Key) -> Mapping[str, Waiting]:
         """By place: what it waits for, and since when."""
@@ -24,8 +27,17 @@ class Waits:
         if waiting:
             self._found[key] = waiting
         else:
-            self.forget(key)
+            self._found.pop(key, None)
+
+    def lasting(self, key: Key, lacking: Collection[str], now: datetime, longer_than: timedelta) -> list[str]:
+        """Those of the DaemonSets that lack pods now which have done so for a while, as far as anybody looked."""
+        before = self._lacking.pop(key, {})
+        if not lacking:
+            return []
+        since = self._lacking[key] = {name: before.get(name, now) for name in lacking}
+        return [name for name in lacking if now - since[name] >= longer_than]
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._found.pop(key, None)
+        self._lacking.pop(key, None)

@@ -85,13 +85,41 @@ async def test_a_changed_field_is_put_right_and_a_foreign_one_kept(
     assert live["metadata"]["labels"]["team"] == "vision"
 
 
-async def test_somebody_elses_object_is_left_alone(
-    executor: Executor, hands: Hands, owner: RawObject, space: str, plane: Plane
+async def test_what_is_new_is_made_without_a_look_before(executor: Executor, hands: Hands, owner: RawObject) -> None:
+    before = len(hands.codes)
+    await executor.execute(owner, Outcome(apply=[service(owner)]))
+    assert hands.codes[before:] == [("PATCH", "Service", 201)]
+
+
+async def test_what_the_view_has_not_seen_yet_is_found_when_it_is_to_be_made(
+    executor: Executor, hands: Hands, owner: RawObject, space: str, clock: Clock
 ) -> None:
-    plane.kubectl.within(space)("create", "service", "clusterip", "a", "--tcp=81")
+    await executor.execute(owner, Outcome(apply=[service(owner)]))
+    held = hands.view.get("Service", space, "a")
+    assert held is not None
+    hands.view.forget("Service", held["metadata"])
+    before = len(hands.codes)
+    fresh = Executor(hands.cluster, hands.view, clock, lambda kind, note: None)
+    assert not (await fresh.execute(owner, Outcome(apply=[service(owner)])))[0]
+    assert hands.codes[before:] == [("PATCH", "Service", 409), ("GET", "Service", 200)]
+
+
+@pytest.mark.parametrize(
+    "ports", ['"selector":{"app":"mine"},"ports":[{"port":81}]', '"ports":[{"name":"http","port":80}]']
+)
+async def test_somebody_elses_object_is_left_alone(
+    executor: Executor, hands: Hands, owner: RawObject, space: str, plane: Plane, ports: str
+) -> None:
+    foreign = f'{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"a"}},"spec":{{{ports}}}}}'
+    plane.kubectl.within(space)("create", "-f", "-", stdin=foreign)
+    before = await hands.cluster.read("Service", space, "a")
     with pytest.raises(NameTakenError, match=r"Service .*/a exists"):
         await executor.execute(owner, Outcome(apply=[service(owner)]))
-    assert not [each for each in hands.writes() if each[1] == "Service"]
+    assert hands.cluster.was_not_taken(service(owner))
+    assert await hands.cluster.read("Service", space, "a") == before
+    plane.kubectl.within(space)("delete", "service", "a")
+    assert (await executor.execute(owner, Outcome(apply=[service(owner)])))[0]
+    assert not hands.cluster.was_not_taken(service(owner))
 
 
 async def test_create_only_is_left_as_it_is(executor: Executor, hands: Hands, owner: RawObject, space: str) -> None:
