@@ -63,6 +63,27 @@ def test_a_child_wakes_its_owners_old_and_new() -> None:
     assert routing.keys(View(), before, after) == {key("TrainingJob", "old"), key("TrainingJob", "new")}
 
 
+def test_the_counts_of_a_daemon_set_wake_nobody_until_pods_are_lacking() -> None:
+    def daemon_set(desired: int, current: int, ready: int = 0, **more: Any) -> dict[str, Any]:
+        status = {"desiredNumberScheduled": desired, "currentNumberScheduled": current, "numberReady": ready}
+        obj = made("DaemonSet", "d", status=status, labels={names.EDGE_DEPLOYMENT_LABEL: "e"}, **more)
+        obj["metadata"] |= {"uid": "d", "resourceVersion": str(next(_uids))}
+        return obj
+
+    woken = {key("EdgeDeployment", "e")}
+    counted = daemon_set(2, 2)
+    assert routing.keys(View(), None, counted) == woken
+    assert routing.keys(View(), counted, None) == woken
+    assert routing.keys(View(), counted, daemon_set(3, 3, 1)) == set()
+    assert routing.keys(View(), counted, daemon_set(3, 2)) == woken
+    assert routing.keys(View(), daemon_set(3, 2), daemon_set(4, 3)) == set()
+    assert routing.keys(View(), daemon_set(3, 2), counted) == woken
+    assert routing.keys(View(), counted, daemon_set(2, 2, spec={"updateStrategy": {}})) == woken
+    unlabelled = daemon_set(2, 2)
+    unlabelled["metadata"]["labels"] = {}
+    assert routing.keys(View(), counted, unlabelled) == woken
+
+
 def test_an_owner_reference_is_enough() -> None:
     job = made("Job", "j")
     job["metadata"]["ownerReferences"] = [{"apiVersion": names.API_VERSION, "kind": "ModelVersion", "name": "m-1"}]

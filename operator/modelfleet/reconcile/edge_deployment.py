@@ -14,6 +14,7 @@ from modelfleet.api import names
 from modelfleet.api.canary import Analysis
 from modelfleet.plan import conditions, naming
 from modelfleet.plan.edge import edge_deployment, serving_pod
+from modelfleet.plan.edge.daemon_sets import lacks_pods
 from modelfleet.plan.edge.edge_deployment import Observed
 from modelfleet.plan.edge.serving_pod import Trouble
 from modelfleet.plan.outcome import Outcome, RawObject
@@ -132,17 +133,13 @@ async def _refusals(
         failure = conditions.find((each.get("status") or {}).get("conditions") or (), "ReplicaFailure")
         if failure is not None and failure.get("status") == "True":
             refusals[each["metadata"]["name"]] = reason_in(failure.get("message") or "")
-    lacking = [each["metadata"]["name"] for each in daemon_sets if _lacks_pods(each.get("status") or {})]
+    lacking = [each["metadata"]["name"] for each in daemon_sets if lacks_pods(each)]
     for name in context.waits.lasting(key, lacking, now, LACKING)[:ASKED_AT_ONCE]:
         events = await context.cluster.latest_warnings(key.namespace, "DaemonSet", name)
         failed = next((event for event in events if event.get("reason") == "FailedCreate"), None)
         if failed is not None:
             refusals[name] = reason_in(failed.get("note") or "")
     return refusals
-
-
-def _lacks_pods(status: RawObject) -> bool:
-    return int(status.get("desiredNumberScheduled", 0)) > int(status.get("currentNumberScheduled", 0))
 
 
 async def _hints(context: Context, namespace: str, pods: list[RawObject], now: datetime) -> dict[str, Trouble]:

@@ -1,9 +1,10 @@
 """Which keys a change concerns: the object itself, its owner, and whoever's plan reads it.
 
-Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The three
+Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The four
 floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand), the counts of a moving
-fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes) and who uses a version
-(of a ModelVersion's status, only what was verified concerns its thousand EdgeDeployments).
+fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes; that of a DaemonSet its
+EdgeDeployment when pods are lacking, or no more) and who uses a version (of a ModelVersion's status, only what was
+verified concerns its thousand EdgeDeployments).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from modelfleet.cluster import references
 from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS, SELECTED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import conditions
+from modelfleet.plan.edge import daemon_sets
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.key import Key
 
@@ -37,8 +39,9 @@ def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[K
     if kind in OWN_KINDS:
         found.add(_key(obj))
     if kind in CHILD_KINDS:
-        for form in (before, after):
-            found.update(_owners(form) if form is not None else ())
+        if kind != "DaemonSet" or _daemon_set_facts(before) != _daemon_set_facts(after):
+            for form in (before, after):
+                found.update(_owners(form) if form is not None else ())
     elif kind in ROUTING_KINDS:
         found.update(_of_route(view, before, after))
     elif kind == "ModelVersion":
@@ -66,6 +69,14 @@ def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
         # A serving pod names the model version it serves, too; only verification concerns the ModelVersion.
         if label in labels and (kind != "ModelVersion" or names.VERIFICATION_LABEL in labels):
             yield Key(kind, namespace, labels[label])
+
+
+def _daemon_set_facts(obj: RawObject | None) -> Any:
+    """What a plan reads of it: of its status, which counts each pod that comes and goes, whether there are too few."""
+    if obj is None:
+        return None
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    return metadata, obj["spec"], daemon_sets.lacks_pods(obj)
 
 
 def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:

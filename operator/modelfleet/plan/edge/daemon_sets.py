@@ -35,6 +35,12 @@ def state(
     return applied, [reference(each) for hash_, each in running.items() if hash_ not in needed]
 
 
+def lacks_pods(daemon_set: RawObject) -> bool:
+    """Whether it has fewer pods than nodes: all that is ever read of its status."""
+    status = daemon_set.get("status") or {}
+    return int(status.get("desiredNumberScheduled", 0)) > int(status.get("currentNumberScheduled", 0))
+
+
 def _made_for(daemon_set: RawObject | None) -> str:
     """The revision whose name the pods of a DaemonSet carry; empty where there is none yet."""
     labels = daemon_set["metadata"].get("labels") or {} if daemon_set else {}
