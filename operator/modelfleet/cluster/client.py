@@ -16,6 +16,7 @@ from modelfleet.cluster import metadata_list
 from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Connection
 from modelfleet.cluster.errors import ApiError, NotLeaderError
 from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS
+from modelfleet.cluster.recent_warnings import RecentWarnings
 from modelfleet.cluster.view import RawObjects, View
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
 from modelfleet.plan.training import queueing
@@ -23,16 +24,11 @@ from modelfleet.plan.training import queueing
 CHUNK: Final = 500
 """Objects asked for at once in a list: bounds the memory of one answer."""
 
-EVENTS_FRESH_SECONDS: Final = 10.0
-"""For how long what Events told is not asked again; shorter than the pauses between looks at what does not start."""
-
 WORKLOADS_FRESH_SECONDS: Final = 10.0
-"""The same for the Workloads of a namespace: those of all Jobs that wait in it are asked for at once."""
+"""For how long what Kueue told of a namespace is not asked again: of all Jobs that wait in it, it is asked at once."""
 
 _NO_OBJECTS_VERSION: Final = "1"
 """A resourceVersion that no object has: an empty etcd begins with it, before anything was written."""
-
-_WARNINGS_KEPT: Final = 10
 
 _NOT_TAKEN_KEPT: Final = 10_000
 
@@ -53,7 +49,7 @@ class Cluster:
         self._connection = connection
         self._view = view
         self._fence = fence
-        self._warnings: dict[tuple[str, str, str], tuple[float, RawObjects]] = {}
+        self._warnings = RecentWarnings(self._events)
         self._workloads: dict[str, tuple[float, dict[str, RawObject]]] = {}
         self._not_taken: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
@@ -203,27 +199,15 @@ class Cluster:
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": difference}
         return self._fold(await self._write("PATCH", path, obj["kind"], patch, content_type=MERGE_PATCH))
 
-    async def warning_events(self, namespace: str, kind: str, name: str) -> RawObjects:
-        """The recent Warning Events (events.k8s.io/v1) about an object, the latest first."""
-        selector = f"type=Warning,regarding.kind={kind},regarding.name={name}"
-        events = await self.list("Event", namespace, field_selector=selector)
-        return sorted(events, key=_last_seen, reverse=True)
-
     async def latest_warnings(self, namespace: str, kind: str, name: str) -> RawObjects:
-        """The latest few :meth:`warning_events` about an object, up to :data:`EVENTS_FRESH_SECONDS` old.
+        """The latest few Warning Events about an object, up to :data:`recent_warnings.FRESH_SECONDS` old."""
+        return await self._warnings.about(namespace, kind, name)
 
-        Listing Events costs the API server a scan of all there are in the namespace, and a fleet that moves makes
-        them by the ten thousand: a reconcile must not do that each time it is woken.
-        """
-        key, now = (namespace, kind, name), time.monotonic()
-        asked, events = self._warnings.get(key, (-math.inf, []))
-        if now - asked >= EVENTS_FRESH_SECONDS:
-            events = (await self.warning_events(namespace, kind, name))[:_WARNINGS_KEPT]
-            self._warnings = {
-                each: held for each, held in self._warnings.items() if now - held[0] < EVENTS_FRESH_SECONDS
-            }
-            self._warnings[key] = (now, events)
-        return events
+    async def _events(self, namespace: str, field_selector: str) -> tuple[RawObjects, bool]:
+        """The first :data:`CHUNK` Events that the selector matches, and whether that is all of them."""
+        query = {"limit": str(CHUNK), "fieldSelector": field_selector}
+        answer = await self._connection.request("GET", KINDS["Event"].path(namespace), kind="Event", query=query)
+        return answer["items"] or [], not answer["metadata"].get("continue")
 
     async def workload(self, namespace: str, job_uid: str) -> RawObject | None:
         """Kueue's Workload of a Job, its status alone, up to :data:`WORKLOADS_FRESH_SECONDS` old.
@@ -287,8 +271,3 @@ class Cluster:
 
 def _identity(obj: RawObject) -> tuple[str, str, str]:
     return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _last_seen(event: Mapping[str, Any]) -> str:
-    series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("deprecatedLastTimestamp") or event.get("eventTime") or "")

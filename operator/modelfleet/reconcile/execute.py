@@ -7,6 +7,7 @@ nothing is remembered that a restart would miss: the memories below only save re
 """
 
 import asyncio
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,7 @@ class Executor:
         self._view = view
         self._clock = clock
         self._observe = observe
-        self._applied: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._settled: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._told: OrderedDict[str, None] = OrderedDict()
         self._status_written: OrderedDict[str, float] = OrderedDict()
         self.refused_labels = RefusedLabels()
@@ -110,30 +111,40 @@ class Executor:
 
     async def _apply(self, obj: RawObject) -> bool:
         kind, namespace, name = _identity(obj)
-        mark = naming.content_hash(obj, 16)
-        stated = _annotated(obj, names.APPLIED_HASH_ANNOTATION, mark)
         held = self._view.get(kind, namespace, name)
+        # Most that is stated is what was stated before, of an object that nobody has changed since.
+        text = hash(json.dumps(obj))
+        if held is not None and self._settled.get(held["metadata"]["uid"]) == (
+            text,
+            held["metadata"]["resourceVersion"],
+        ):
+            return False
+        stated = _annotated(obj, names.APPLIED_HASH_ANNOTATION, naming.content_hash(obj, 16))
         if held is None:
             try:
-                return self._note_applied(mark, await self._cluster.apply_new(stated))
+                self._settle(text, await self._cluster.apply_new(stated))
             except ApiError as error:
                 if error.code != 409:
                     raise
+            else:
+                return True
             # The view lags behind, or it is somebody else's.
             held = await self._cluster.read(kind, namespace, name)
         if held is not None:
             if _owner(held) != _owner(obj):
                 raise NameTakenError(_taken(obj))
-            uid, version = held["metadata"]["uid"], held["metadata"]["resourceVersion"]
-            same = difference.covers(held, stated) and (kind not in ATOMIC_KINDS or _has_spec(held, stated))
-            if same or self._applied.get(uid) == (mark, version):
+            if difference.covers(held, stated) and (kind not in ATOMIC_KINDS or _has_spec(held, stated)):
+                self._settle(text, held)
                 return False
-        return self._note_applied(mark, await self._cluster.apply(stated))
-
-    def _note_applied(self, mark: str, answer: RawObject) -> bool:
-        # Where covers() reads something otherwise than the API server does, this keeps it from being applied for ever.
-        _remember(self._applied, answer["metadata"]["uid"], (mark, answer["metadata"]["resourceVersion"]))
+        self._settle(text, await self._cluster.apply(stated))
         return True
+
+    def _settle(self, text: int, held: RawObject) -> None:
+        """Remember that what was stated by this text is in the object, as the API server shows it.
+
+        Where covers() reads something otherwise than the API server does, this keeps it from being applied for ever.
+        """
+        _remember(self._settled, held["metadata"]["uid"], (text, held["metadata"]["resourceVersion"]))
 
     async def _label(self, owner: str, labels: list[NodeLabels]) -> tuple[bool, ApiError | None]:
         """Whether any was written, and why some node was not."""

@@ -233,7 +233,7 @@ async def test_an_event_is_told_once_also_after_a_restart(
     fresh = Executor(hands.cluster, hands.view, clock, lambda kind, note: told.append(note))
     assert not (await fresh.execute(owner, outcome))[0]
     assert told == [note]
-    warnings = await hands.cluster.warning_events(owner["metadata"]["namespace"], "EdgeDeployment", "a")
+    warnings = await hands.cluster.latest_warnings(owner["metadata"]["namespace"], "EdgeDeployment", "a")
     assert [event["reason"] for event in warnings] == ["HashMismatch"]
 
 

@@ -83,7 +83,7 @@ async def test_an_error_backs_off_is_counted_and_told(replica: Start, hands: Han
         await hands.cluster.create(deployment(space))
 
         async def told() -> bool:
-            events = await hands.cluster.warning_events(space, "EdgeDeployment", "a")
+            events = await hands.cluster.list("Event", space, field_selector="type=Warning")
             return [event["reason"] for event in events] == ["ReconcileError"]
 
         await until(told, "the Event")
