@@ -19,6 +19,8 @@ from e2e.progress import Progress
 NAMESPACE = "fleet"
 POOLS = 20
 QUIET_SECONDS = 60
+WRITES_A_GATEWAY = 2
+"""At most, on its Node: one for the pod that comes up beside the one that serves, one to hand over."""
 PATIENCE_SECONDS = 3600
 TOLERATION = {"key": gateways.TAINT["key"], "operator": "Exists", "effect": "NoSchedule"}
 
@@ -147,7 +149,11 @@ class Bench:
             )
             self.operator.expect()
 
-        return self.meter.measure(what, gateways_ if written is None else written, act)
+        moved = gateways_ if written is None else written
+        spent = self.meter.measure(what, moved, act)
+        if spent.on_nodes > WRITES_A_GATEWAY * moved:
+            raise RuntimeError(f"{what}: {spent.on_nodes} writes on {moved} gateways")
+        return spent
 
     def many_deployments(self, count: int, version: str, what: str) -> Spent:
         """``count`` EdgeDeployments, one gateway each, all at once."""

@@ -85,6 +85,11 @@ class Spent:
         return sum(not each.dry_run for each in writes(list(self.requests)))
 
     @property
+    def on_nodes(self) -> int:
+        """Writes on Nodes: what a gateway costs, however many others there are."""
+        return sum(each.resource == "nodes" for each in writes(list(self.requests)))
+
+    @property
     def reads(self) -> int:
         """Gets and lists, the Lease apart; a watch is one request however long it lasts."""
         return sum(each.verb in ("get", "list") and each.resource != "leases" for each in self.requests)
@@ -154,7 +159,17 @@ def growth(sizes: Sequence[int], seconds: Sequence[float]) -> str:
 def table(title: str, costs: Sequence[Spent]) -> Table:
     """A row for each thing that happened."""
     answer = Table(title=title)
-    columns = ("", "objects", "writes", "writes each", "reads each", "CPU s per 1,000", "peak MiB", "status KiB")
+    columns = (
+        "",
+        "objects",
+        "writes",
+        "of that on nodes",
+        "writes each",
+        "reads each",
+        "CPU s per 1,000",
+        "peak MiB",
+        "status KiB",
+    )
     for column in columns:
         answer.add_column(column, justify="left" if not column else "right")
     for cost in costs:
@@ -162,6 +177,7 @@ def table(title: str, costs: Sequence[Spent]) -> Table:
             cost.what,
             str(cost.objects),
             str(cost.made),
+            str(cost.on_nodes),
             f"{cost.made / cost.objects:.2f}",
             f"{cost.reads / cost.objects:.3f}",
             f"{cost.cpu_seconds / cost.objects * 1000:.2f}",

@@ -15,7 +15,7 @@ from modelfleet.api import names
 from modelfleet.cluster import metadata_list
 from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Connection
 from modelfleet.cluster.errors import ApiError, NotLeaderError
-from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS
+from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS, label_selector
 from modelfleet.cluster.recent_warnings import RecentWarnings
 from modelfleet.cluster.view import RawObjects, View
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
@@ -31,8 +31,6 @@ _NO_OBJECTS_VERSION: Final = "1"
 """A resourceVersion that no object has: an empty etcd begins with it, before anything was written."""
 
 _NOT_TAKEN_KEPT: Final = 10_000
-
-MANAGED: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
 
 
 class Fence(Protocol):
@@ -64,11 +62,10 @@ class Cluster:
         return self._fold(obj)
 
     async def list(
-        self, kind: str, namespace: str | None = None, label_selector: str = "", field_selector: str = ""
+        self, kind: str, namespace: str | None = None, selector: str = "", field_selector: str = ""
     ) -> RawObjects:
         """All objects of a kind that the selectors match, fresh; over all namespaces without a namespace."""
-        query = {"labelSelector": label_selector} if label_selector else {}
-        query |= {"fieldSelector": field_selector} if field_selector else {}
+        query = {"labelSelector": selector, "fieldSelector": field_selector}
         return [obj async for obj in self._listed(kind, namespace, query)]
 
     def list_watched(self, kind: str) -> AsyncIterator[RawObject]:
@@ -76,10 +73,10 @@ class Cluster:
 
         One after the other, :data:`CHUNK` asked for at once: whoever keeps only a part of each never holds them all.
         """
-        return self._listed(kind, None, {"labelSelector": MANAGED} if kind in SELECTED_KINDS else {})
+        return self._listed(kind, None, {"labelSelector": label_selector(kind)})
 
     async def _listed(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[RawObject]:
-        query["limit"] = str(CHUNK)
+        query = {"limit": str(CHUNK), **{key: value for key, value in query.items() if value}}
         while True:
             answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
             for item in answer["items"] or ():
@@ -93,7 +90,7 @@ class Cluster:
 
         Served from the API server's watch cache (resourceVersion 0), so it costs etcd nothing.
         """
-        query = {"resourceVersion": "0"} | ({"labelSelector": MANAGED} if kind in SELECTED_KINDS else {})
+        query = {"resourceVersion": "0", "labelSelector": label_selector(kind)}
         data = await self._connection.ask("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
         # In a thread of its own: the Lease must be renewed while ten thousands of objects are decoded.
         return await asyncio.to_thread(metadata_list.decode, data)
@@ -218,7 +215,7 @@ class Cluster:
         asked, found = self._workloads.get(namespace, (-math.inf, {}))
         if now - asked >= WORKLOADS_FRESH_SECONDS:
             try:
-                listed = await self.list("Workload", namespace, label_selector=queueing.JOB_UID_LABEL)
+                listed = await self.list("Workload", namespace, selector=queueing.JOB_UID_LABEL)
             except ApiError as error:
                 if error.code not in (403, 404):
                     raise

@@ -71,3 +71,15 @@ SELECTED_KINDS: Final = frozenset({*CHILD_KINDS, "DestinationRule", "PeerAuthent
 
 ATOMIC_KINDS: Final = frozenset({"VirtualService", "DestinationRule", "HTTPRoute"})
 """The kinds whose rules must be ours to the letter: one more, or one more condition, is another route."""
+
+_MANAGED: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+_HISTORY_LABEL: Final = "controller-revision-hash"
+"""Of the ControllerRevisions that a DaemonSet's controller makes (``apps/v1``, ``DefaultDaemonSetUniqueLabelKey``)."""
+
+
+def label_selector(kind: str) -> str:
+    """Which objects of a kind the view holds; empty: all."""
+    if kind == "ControllerRevision":
+        # A DaemonSet's own history has the labels of its pods, ours among them, and the whole of their template.
+        return f"{_MANAGED},!{_HISTORY_LABEL}"
+    return _MANAGED if kind in SELECTED_KINDS else ""

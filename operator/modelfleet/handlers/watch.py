@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import kopf
 
-from modelfleet.cluster.client import MANAGED
 from modelfleet.cluster.connection import load_configuration
-from modelfleet.cluster.kinds import KINDS, SELECTED_KINDS, VIEWED_KINDS
+from modelfleet.cluster.kinds import KINDS, SELECTED_KINDS, VIEWED_KINDS, label_selector
 from modelfleet.plan.outcome import RawObject
 
 Sink = Callable[[str | None, RawObject], None]
@@ -151,7 +150,7 @@ def _settings(kinds: Iterable[str]) -> kopf.OperatorSettings:
     for name in SELECTED_KINDS.intersection(kinds):
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
-        settings.watching.label_selectors[group, version, kind.plural] = MANAGED
+        settings.watching.label_selectors[group, version, kind.plural] = label_selector(name)
     return settings
 
 

@@ -29,6 +29,23 @@ async def test_what_vanished_unseen_is_taken_out(
     assert not synchronizer.dead_streams()
 
 
+async def test_the_history_of_a_daemon_set_is_not_taken_for_ours(
+    synchronizer: Synchronizer, hands: Hands, space: str
+) -> None:
+    """Its controller gives it the labels of the pods, which are ours."""
+    labels = {"app.kubernetes.io/managed-by": "modelfleet"}
+    for name, more in (("ours", {}), ("its", {"controller-revision-hash": "5d4f"})):
+        metadata = {"name": name, "namespace": space, "labels": {**labels, **more}}
+        revision = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1}
+        await hands.connection.request(
+            "POST", f"/apis/apps/v1/namespaces/{space}/controllerrevisions", kind="ControllerRevision", body=revision
+        )
+    await synchronizer.fill()
+    assert [each["metadata"]["name"] for each in hands.view.list("ControllerRevision", space)] == ["ours"]
+    await synchronizer.audit("ControllerRevision")
+    assert [each["metadata"]["name"] for each in hands.view.list("ControllerRevision", space)] == ["ours"]
+
+
 async def test_what_was_never_told_is_fetched_and_the_stream_counts_as_dead(
     synchronizer: Synchronizer, hands: Hands, space: str, plane: Plane
 ) -> None:
