@@ -37,9 +37,8 @@ async def test_the_history_of_a_daemon_set_is_not_taken_for_ours(
     for name, more in (("ours", {}), ("its", {"controller-revision-hash": "5d4f"})):
         metadata = {"name": name, "namespace": space, "labels": {**labels, **more}}
         revision = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1}
-        await hands.connection.request(
-            "POST", f"/apis/apps/v1/namespaces/{space}/controllerrevisions", kind="ControllerRevision", body=revision
-        )
+        path = f"/apis/apps/v1/namespaces/{space}/controllerrevisions"
+        await hands.connection.request("POST", path, kind="ControllerRevision", body={**revision, "data": {"spec": {}}})
     await synchronizer.fill()
     assert [each["metadata"]["name"] for each in hands.view.list("ControllerRevision", space)] == ["ours"]
     await synchronizer.audit("ControllerRevision")

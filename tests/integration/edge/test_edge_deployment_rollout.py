@@ -71,7 +71,7 @@ def test_two_hundred_gateways_take_two_versions_at_two_writes_each(line: Line) -
     assert others.total() <= 100, others
     assert len(line.serving("2.0.0")) == 200
     # The gateways with one accelerator have no room for two pods.
-    assert set(line.events()) == {"RolloutStarted", "RolloutCompleted", "PrefetchSkipped"}
+    assert set(line.events()) == {"RolloutStarted", "WaveCompleted", "RolloutCompleted", "PrefetchSkipped"}
 
 
 def test_a_converged_line_is_left_alone(other_line: Line) -> None:
