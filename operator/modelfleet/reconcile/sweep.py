@@ -11,7 +11,7 @@ from typing import Final
 from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.errors import ClusterError
 from modelfleet.plan.edge import sweep
-from modelfleet.plan.outcome import NodeLabels
+from modelfleet.plan.outcome import NodeLabels, RawObject
 
 PAUSE_SECONDS: Final = 0.1
 """Between two nodes: at most ten writes a second."""
@@ -24,10 +24,22 @@ async def look(cluster: Cluster, installation: str) -> set[sweep.Stray]:
 
     Nodes are listed first: an owner made after that list can only make a label owned, never the reverse.
     """
-    nodes = await cluster.list("Node")
-    daemon_sets = [each async for each in cluster.list_watched("DaemonSet")]
-    deployments = await cluster.list("EdgeDeployment")
+    nodes = [_named(each, "labels") async for each in cluster.list_watched("Node")]
+    daemon_sets = [_placing(each) async for each in cluster.list_watched("DaemonSet")]
+    deployments = [_named(each, "uid") async for each in cluster.list_watched("EdgeDeployment")]
     return sweep.strays(nodes, deployments, daemon_sets, installation)
+
+
+def _named(obj: RawObject, key: str) -> RawObject:
+    """Its name and one more of its metadata: ten thousand nodes as they come would be hundreds of megabytes."""
+    metadata = obj["metadata"]
+    return {"metadata": {"name": metadata["name"], key: metadata.get(key)}}
+
+
+def _placing(daemon_set: RawObject) -> RawObject:
+    """Only where its pods go."""
+    spec = daemon_set["spec"]["template"]["spec"]
+    return {"spec": {"template": {"spec": {key: spec.get(key) for key in ("nodeSelector", "affinity")}}}}
 
 
 async def run(cluster: Cluster, installation: str, interval: float) -> None:
