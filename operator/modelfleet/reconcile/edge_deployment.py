@@ -22,6 +22,7 @@ from modelfleet.plan.refusal import reason_in
 from modelfleet.plan.traffic import analysis, canary_state, traffic
 from modelfleet.plan.traffic.analysis import Measurement
 from modelfleet.reconcile.context import Context
+from modelfleet.reconcile.execute import controlling_owner
 from modelfleet.reconcile.key import Key
 
 ASKED_AT_ONCE: Final = 3
@@ -89,14 +90,9 @@ async def _taken(context: Context, objects: list[RawObject]) -> set[str]:
         held = context.view.get("Service", metadata["namespace"], metadata["name"])
         if held is None and context.cluster.was_not_taken(each):
             held = await context.cluster.read("Service", metadata["namespace"], metadata["name"])
-        if held is not None and _controller(held) != _controller(each):
+        if held is not None and controlling_owner(held) != controlling_owner(each):
             taken.add(metadata["name"])
     return taken
-
-
-def _controller(obj: RawObject) -> str | None:
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
 def _routes(context: Context, key: Key, deployment: RawObject) -> dict[str, list[RawObject]]:

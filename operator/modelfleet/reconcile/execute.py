@@ -105,19 +105,15 @@ class Executor:
                 held = await self._cluster.read(kind, namespace, name)
             else:
                 return True
-        if held is not None and _owner(held) not in (None, _owner(obj)):
+        if held is not None and controlling_owner(held) not in (None, controlling_owner(obj)):
             raise NameTakenError(_taken(obj))
         return False
 
     async def _apply(self, obj: RawObject) -> bool:
         kind, namespace, name = _identity(obj)
         held = self._view.get(kind, namespace, name)
-        # Most that is stated is what was stated before, of an object that nobody has changed since.
         text = hash(json.dumps(obj))
-        if held is not None and self._settled.get(held["metadata"]["uid"]) == (
-            text,
-            held["metadata"]["resourceVersion"],
-        ):
+        if held is not None and self._is_settled(text, held):
             return False
         stated = _annotated(obj, names.APPLIED_HASH_ANNOTATION, naming.content_hash(obj, 16))
         if held is None:
@@ -131,13 +127,17 @@ class Executor:
             # The view lags behind, or it is somebody else's.
             held = await self._cluster.read(kind, namespace, name)
         if held is not None:
-            if _owner(held) != _owner(obj):
+            if controlling_owner(held) != controlling_owner(obj):
                 raise NameTakenError(_taken(obj))
             if difference.covers(held, stated) and (kind not in ATOMIC_KINDS or _has_spec(held, stated)):
                 self._settle(text, held)
                 return False
         self._settle(text, await self._cluster.apply(stated))
         return True
+
+    def _is_settled(self, text: int, held: RawObject) -> bool:
+        """Most that is stated is what was stated before, of an object that nobody has changed since."""
+        return self._settled.get(held["metadata"]["uid"]) == (text, held["metadata"]["resourceVersion"])
 
     def _settle(self, text: int, held: RawObject) -> None:
         """Remember that what was stated by this text is in the object, as the API server shows it.
@@ -233,7 +233,7 @@ def _has_spec(held: RawObject, stated: RawObject) -> bool:
     return all(held["spec"].get(field) == value for field, value in stated["spec"].items())
 
 
-def _owner(obj: RawObject) -> str | None:
+def controlling_owner(obj: RawObject) -> str | None:
     """The uid of the controlling owner."""
     owners = obj["metadata"].get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
