@@ -136,7 +136,7 @@ class Memory:
         served = set()
         for kind in (*VIEWED_KINDS, *ROUTING_KINDS):
             try:
-                there = [each async for each in cluster.list_watched(kind)]
+                there = [each async for page in cluster.pages(kind) for each in page.objects]
             except ApiError as error:
                 if error.code != 404:
                     raise

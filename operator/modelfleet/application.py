@@ -19,9 +19,10 @@ from modelfleet.cluster.client import Cluster
 from modelfleet.cluster.connection import Connection, load_configuration
 from modelfleet.cluster.data_plane import DataPlane
 from modelfleet.cluster.errors import ApiError, ClusterError
-from modelfleet.cluster.kinds import KINDS, OWN_KINDS
+from modelfleet.cluster.kinds import FOLLOWED_KINDS, KINDS, OWN_KINDS
 from modelfleet.cluster.lease import Lease, Timing
 from modelfleet.cluster.prometheus import Prometheus
+from modelfleet.cluster.streams import Streams
 from modelfleet.cluster.sync import Synchronizer
 from modelfleet.cluster.tokens import Tokens
 from modelfleet.cluster.view import View
@@ -105,6 +106,7 @@ class Application:
         )
         self._view.listen(self._changed)
         self._watch = WatchThread(self._observed)
+        self._streams = Streams(self._connection, self._sync.list_again, self._observed)
         self._routing = RoutingWatch(
             self._connection, self._view, self._sync, self._observed, chosen.traffic.kinds(), self._routing_changed
         )
@@ -146,6 +148,8 @@ class Application:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._check_schemas())
             await self._fill()
+            for kind in FOLLOWED_KINDS:
+                group.create_task(self._streams.follow(kind, self._sync.versions[kind]))
             await self._routing.look()
             group.create_task(self._routing.run())
             group.create_task(self._sync.run())

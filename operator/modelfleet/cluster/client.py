@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from modelfleet.api import names
 from modelfleet.cluster import metadata_list
@@ -40,6 +40,14 @@ class Fence(Protocol):
         """Seconds for which nobody else can hold the Lease; 0 or less: do not write."""
 
 
+class Page(NamedTuple):
+    """A part of a list."""
+
+    objects: RawObjects
+    version: str
+    """The resourceVersion that the whole list is true for."""
+
+
 class Cluster:
     """The API server, with our rights. Errors are :class:`ApiError`; a write without the Lease is NotLeaderError."""
 
@@ -66,21 +74,21 @@ class Cluster:
     ) -> RawObjects:
         """All objects of a kind that the selectors match, fresh; over all namespaces without a namespace."""
         query = {"labelSelector": selector, "fieldSelector": field_selector}
-        return [obj async for obj in self._listed(kind, namespace, query)]
+        return [obj async for page in self._pages(kind, namespace, query) for obj in page.objects]
 
-    def list_watched(self, kind: str) -> AsyncIterator[RawObject]:
+    def pages(self, kind: str) -> AsyncIterator[Page]:
         """All objects of a kind that belong in the view: children by their managed-by label, else all.
 
-        One after the other, :data:`CHUNK` asked for at once: whoever keeps only a part of each never holds them all.
+        :data:`CHUNK` after :data:`CHUNK`: whoever keeps only a part of each object never holds them all.
         """
-        return self._listed(kind, None, {"labelSelector": label_selector(kind)})
+        return self._pages(kind, None, {"labelSelector": label_selector(kind)})
 
-    async def _listed(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[RawObject]:
+    async def _pages(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[Page]:
         query = {"limit": str(CHUNK), **{key: value for key, value in query.items() if value}}
         while True:
             answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
-            for item in answer["items"] or ():
-                yield {"apiVersion": KINDS[kind].api_version, "kind": kind, **item}
+            heading = {"apiVersion": KINDS[kind].api_version, "kind": kind}
+            yield Page([{**heading, **item} for item in answer["items"] or ()], answer["metadata"]["resourceVersion"])
             if not answer["metadata"].get("continue"):
                 return
             query["continue"] = answer["metadata"]["continue"]

@@ -23,6 +23,9 @@ METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s
 REQUEST_TIMEOUT: Final = 30.0
 """Seconds for one request, answer included."""
 
+SILENCE_TIMEOUT: Final = 70.0
+"""Seconds without a byte after which a stream counts as broken: the API server sends a bookmark every minute."""
+
 RequestObserver = Callable[[str, str, int], None]
 """Told of each finished request: HTTP verb, path-independent kind, status code (0: no answer)."""
 
@@ -48,8 +51,8 @@ async def load_configuration() -> Any:
     return configuration
 
 
-class Details(TypedDict, total=False):
-    """Of a request."""
+class Asked(TypedDict, total=False):
+    """What a request says."""
 
     kind: Required[str]
     """What it is about, for the metrics."""
@@ -57,6 +60,11 @@ class Details(TypedDict, total=False):
     body: Any
     content_type: str
     accept: str
+
+
+class Details(Asked, total=False):
+    """What a request says, and how long its answer may take."""
+
     limit: float
     """Seconds for the whole request, answer included."""
 
@@ -79,37 +87,59 @@ class Connection:
         answer: dict[str, Any] = json.loads(await self.ask(method, path, **details))
         return answer
 
-    async def ask(
+    async def ask(self, method: str, path: str, *, limit: float = REQUEST_TIMEOUT, **details: Unpack[Asked]) -> bytes:
+        """As :meth:`request`, but the answer as it came."""
+        response = await self._send(method, path, aiohttp.ClientTimeout(total=limit), **details)
+        try:
+            data: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(method, path, error) from error
+        return data
+
+    async def stream(self, path: str, **details: Unpack[Asked]) -> aiohttp.ClientResponse:
+        """An answer that goes on, to be closed when done; raises as :meth:`ask` does.
+
+        Reading it raises ``TimeoutError`` after :data:`SILENCE_TIMEOUT` of silence.
+        """
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=SILENCE_TIMEOUT)
+        answer: aiohttp.ClientResponse = (await self._send("GET", path, limits, **details)).response
+        return answer
+
+    async def _send(
         self,
         method: str,
         path: str,
+        limits: aiohttp.ClientTimeout,
         *,
         kind: str,
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
-        limit: float = REQUEST_TIMEOUT,
-    ) -> bytes:
-        """As :meth:`request`, but the answer as it came."""
+    ) -> Any:
+        """The client's answer as far as its headers, where it is no error."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
         code = 0
         try:
             response = await self._client.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=limit)
+                method, url, headers=headers, body=body, _request_timeout=limits
             )
-            data: bytes = await response.read()
             code = response.status
+            if code < 300:
+                return response
+            data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            raise ApiError(0, "Unreachable", f"{method} {path}: {what}") from error
+            raise _unreachable(method, path, error) from error
         finally:
             self._observe(method, kind, code)
-        if code >= 300:
-            raise _error(code, data, response.headers.get("Retry-After"))
-        return data
+        raise _error(code, data, response.headers.get("Retry-After"))
+
+
+def _unreachable(method: str, path: str, error: Exception) -> ApiError:
+    what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    return ApiError(0, "Unreachable", f"{method} {path}: {what}")
 
 
 def _error(code: int, data: bytes, retry_after: str | None) -> ApiError:

@@ -59,7 +59,10 @@ OWN_KINDS: Final = ("ModelVersion", "TrainingJob", "EdgeDeployment")
 CHILD_KINDS: Final = ("Pod", "Job", "DaemonSet", "Deployment", "Service", "ControllerRevision")
 """The kinds of what we create, routes apart; watched by their managed-by label only."""
 
-VIEWED_KINDS: Final = (*OWN_KINDS, *CHILD_KINDS, "Node")
+FOLLOWED_KINDS: Final = (*CHILD_KINDS, "Node")
+"""The kinds that are followed by light streams (``cluster/streams.py``); the others are kopf's."""
+
+VIEWED_KINDS: Final = (*OWN_KINDS, *FOLLOWED_KINDS)
 """What the view holds in any case."""
 
 ROUTING_KINDS: Final = ("VirtualService", "DestinationRule", "PeerAuthentication", "HTTPRoute")

@@ -1,8 +1,8 @@
 """Keeping the view true: filling it before the first reconcile, and auditing it against the API server ever after.
 
-Watch streams alone do not suffice. Kopf lists again after a 410 or a broken stream and tells of what it then finds,
-but not of what vanished meanwhile; a stream can die while the process lives; an event can be lost. So every kind is
-compared, metadata only and from the API server's watch cache, at the start, shortly after kopf listed again, and
+Watch streams alone do not suffice. A list after a 410 tells of what there is, and kopf's list after a broken stream
+too, but not of what vanished meanwhile; a stream can die while the process lives; an event can be lost. So every kind
+is compared, metadata only and from the API server's watch cache, at the start, shortly after it was listed again, and
 every few minutes. What the list's own resourceVersion proves gone is taken out; what a stream has not brought after
 a grace time is read fresh. A stream that needs such repairs time after time, and itself brings nothing, is dead, and
 liveness says so. One that is only late, as when ten thousand nodes change at once, is not: a restart would cost more.
@@ -50,19 +50,31 @@ class Synchronizer:
         self._behind: defaultdict[str, int] = defaultdict(int)
         self._heard: set[str] = set()
         """The kinds whose streams have brought news since the last audit of them."""
+        self.versions: dict[str, str] = {}
+        """By kind: the resourceVersion of the list that filled the view."""
         self.filled = asyncio.Event()
         """Set once every kind was listed: reconciles may begin."""
 
     async def fill(self) -> None:
         """List every kind into the view."""
         for kind in VIEWED_KINDS:
-            await self.list_one(kind)
+            self.versions[kind] = await self.list_one(kind)
         self.filled.set()
 
-    async def list_one(self, kind: str) -> None:
-        """List one kind into the view."""
-        async for obj in self._cluster.list_watched(kind):
-            self._view.observe(obj)
+    async def list_one(self, kind: str) -> str:
+        """List one kind into the view; returns the resourceVersion from which on to watch it."""
+        version = ""
+        async for page in self._cluster.pages(kind):
+            for obj in page.objects:
+                self._view.observe(obj)
+            version = version or page.version
+        return version
+
+    async def list_again(self, kind: str) -> str:
+        """As :meth:`list_one`, of a kind whose watch could not be resumed."""
+        version = await self.list_one(kind)
+        self.listed_again(kind)
+        return version
 
     def listed_again(self, kind: str) -> None:
         """Note that the watch of this kind began anew: what vanished meanwhile must be found soon."""

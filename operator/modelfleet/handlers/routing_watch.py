@@ -13,9 +13,10 @@ from typing import Final
 from modelfleet.cluster import discovery
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.errors import ClusterError
+from modelfleet.cluster.streams import Sink
 from modelfleet.cluster.sync import Synchronizer
 from modelfleet.cluster.view import View
-from modelfleet.handlers.watch import Sink, WatchThread
+from modelfleet.handlers.watch import WatchThread
 
 LOOK_SECONDS: Final = 5.0
 """Between two questions: at most two requests each, answered by the API server from its memory."""

@@ -1,4 +1,6 @@
-"""Kopf's watch streams, in a thread and an event loop of their own; each event is handed to the operator's loop.
+"""Kopf's watch streams of what users write, in a thread and an event loop of their own.
+
+Each event is handed to the operator's loop. Children and nodes are not here, but in ``cluster/streams.py``.
 
 A thread, because kopf takes every task of its event loop for its own and cancels it when it stops, and because a
 burst of events must not keep the Lease from being renewed. Only ``on.event`` handlers: no annotations, no finalizers,
@@ -6,32 +8,27 @@ no Events. Kopf's CRD observer is off (``scanning.disabled``): the operator wait
 """
 
 import asyncio
-import logging
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import kopf
 
 from modelfleet.cluster.connection import load_configuration
-from modelfleet.cluster.kinds import KINDS, SELECTED_KINDS, VIEWED_KINDS, label_selector
+from modelfleet.cluster.kinds import KINDS, OWN_KINDS, SELECTED_KINDS, label_selector
+from modelfleet.cluster.streams import Patience, Sink, hand_over
 from modelfleet.plan.outcome import RawObject
-
-Sink = Callable[[str | None, RawObject], None]
-"""Takes the type of an event (``None``: from a list) and its object, on the operator's loop."""
 
 GATHER_SECONDS: Final = 0.02
 """For how long events are gathered for the operator's loop: to wake it costs more than an event does."""
-
-logger = logging.getLogger(__name__)
 
 
 class WatchThread:
     """The watch streams of some kinds; the API server must serve them."""
 
-    def __init__(self, sink: Sink, kinds: Sequence[str] = VIEWED_KINDS) -> None:
+    def __init__(self, sink: Sink, kinds: Sequence[str] = OWN_KINDS) -> None:
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sink = sink
         self._kinds = tuple(kinds)
@@ -85,14 +82,7 @@ class WatchThread:
         """On the operator's loop: all that has arrived, in its order."""
         self._told = False
         while self._arrived:
-            type_, obj = self._arrived.popleft()
-            try:
-                self._sink(type_, obj)
-            except Exception:
-                # One that an older contract let in, say: it must not hold up the others. The audit comes back to it.
-                metadata = obj.get("metadata") or {}
-                name = f"{metadata.get('namespace', '')}/{metadata.get('name')}"
-                logger.exception("An event of %s %s could not be taken in", obj.get("kind"), name)
+            hand_over(self._sink, *self._arrived.popleft())
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():
@@ -138,29 +128,41 @@ class _NoComparison(kopf.AnnotationsDiffBaseStorage):
         return kopf.BodyEssence()
 
 
+class _NoProgress(kopf.ProgressStorage):
+    """Kopf looks in each object for how far its handlers came: ours are through with an event at once."""
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> None:
+        """Nothing was stored."""
+
+    def store(self, *, key: kopf.HandlerId, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing is."""
+
+    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
+        """There is nothing to take out."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Nothing is to wake anything."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """There is nothing to leave out."""
+        return essence
+
+
 def _settings(kinds: Iterable[str]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = _NoComparison()
+    settings.persistence.progress_storage = _NoProgress()
     settings.watching.chunk_size = 500
     settings.watching.connect_timeout = 10
-    settings.networking.error_backoffs = _Patience()
-    settings.queueing.idle_timeout = 1.0
+    # Kopf's default gives a stream up for good after a minute of 5xx or 403.
+    settings.networking.error_backoffs = Patience()
     for name in SELECTED_KINDS.intersection(kinds):
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
         settings.watching.label_selectors[group, version, kind.plural] = label_selector(name)
     return settings
-
-
-class _Patience:
-    """Seconds between attempts, without end: kopf's default gives a stream up for good after a minute of 5xx or 403."""
-
-    def __iter__(self) -> Iterator[float]:
-        yield from (1.0, 1.0, 2.0, 3.0)
-        while True:
-            yield 5.0
 
 
 def _finish(ended: asyncio.Future[None]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from e2e.kubectl import is_true
 from modelfleet.cluster import client, sync
-from modelfleet.cluster.client import Cluster
+from modelfleet.cluster.client import Cluster, Page
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.errors import ApiError
 from tests.faults import LOST, watching
@@ -81,19 +81,17 @@ def test_an_operator_that_begins_with_an_old_list(
     bench.operator.stop()
     bench.kubectl("delete", "job", "nightly-prepare-1")
 
-    original = Cluster.list_watched
+    original = Cluster.pages
 
-    async def old_list(self: Cluster, kind: str) -> AsyncIterator[RawObject]:
-        async for each in original(self, kind):
-            if each["metadata"].get("namespace") != namespace:
-                yield each
-        if kind == "TrainingJob":
-            yield new
+    async def old_list(self: Cluster, kind: str) -> AsyncIterator[Page]:
+        async for page in original(self, kind):
+            others = [each for each in page.objects if each["metadata"].get("namespace") != namespace]
+            yield Page([*others, *([new] if kind == "TrainingJob" else [])], page.version)
 
     def slow(type_: str | None, obj: Any) -> float:
         return 3.0 if obj["metadata"].get("namespace") == namespace else 0.0
 
-    monkeypatch.setattr(Cluster, "list_watched", old_list)
+    monkeypatch.setattr(Cluster, "pages", old_list)
     with watching(slow, monkeypatch):
         bench.operator.start()
         bench.finish("nightly-train-1", report(artifact(), accuracy="0.95"))
