@@ -7,7 +7,9 @@ with it; ``MODELFLEET_TEST_CLUSTER=NAME`` uses one that stays up instead, which 
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,26 @@ _ORDER = ("unit", "integration", "e2e")
 def folders(path: str) -> list[str]:
     """The folders below ``tests`` of a test's file."""
     return path.split("/")[1:-1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have what processes leave in the system's folder for temporary files, killed ones above all, go with the run."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="modelfleet-test-"))
+    # As /tmp is: some of what the tests start has no rights of its own.
+    folder.chmod(0o1777)
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+
+    def clean() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        tempfile.tempdir = None
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+    config.add_cleanup(clean)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

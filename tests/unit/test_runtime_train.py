@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,21 @@ def test_results_go_from_step_to_step_by_digest(start: Any, tmp_path: Path) -> N
     earlier = second.inputs("preprocess")
     assert earlier.metrics == {"images": 3.0}
     assert earlier.file("split.npz").read_bytes() == b"split"
+
+
+def test_its_folder_goes_with_the_process_and_not_with_one_that_it_forked(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from modelfleet.runtime import train
+folder = train.step().folder
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+assert folder.is_dir()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "MODELFLEET_LOCAL_RUN": str(tmp_path / "run")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert not list(tmp_path.glob("modelfleet-*"))
 
 
 def test_an_input_that_was_changed_in_the_store_is_refused(start: Any, tmp_path: Path) -> None:

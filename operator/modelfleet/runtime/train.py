@@ -9,11 +9,13 @@ Outside of a cluster the same script runs on its own: ``train.step(local="evalua
 ``MODELFLEET_LOCAL_RUN`` (default ``./local-run``) for the store, and ``MODELFLEET_DATASET`` for the dataset file.
 """
 
+import atexit
 import hashlib
 import logging
 import math
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -291,7 +293,16 @@ def step(*, local: str = "local") -> Step:
     order = read_order(StepOrder) if ORDER_ENV in os.environ else _local_order(local)
     rank = int(os.environ.get("RANK", os.environ.get("JOB_COMPLETION_INDEX", "0")))
     told = Told(finish=order.early_stop is not None and bool(order.early_stop.finish))
-    return Step(order, rank, Path(tempfile.mkdtemp(prefix="modelfleet-")), told=told)
+    scratch = Path(tempfile.mkdtemp(prefix="modelfleet-"))
+    # A pod's goes with the pod; on somebody's own machine inputs would pile up.
+    atexit.register(_discard, scratch, os.getpid())
+    return Step(order, rank, scratch, told=told)
+
+
+def _discard(folder: Path, process: int) -> None:
+    # A process that the step forked ends, too, and the step works on.
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _local_order(name: str) -> StepOrder:
