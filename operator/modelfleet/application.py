@@ -264,7 +264,7 @@ class Application:
     def _changed(self, before: RawObject | None, after: RawObject | None) -> None:
         if self._queue is not None:
             for key in routing.keys(self._view, before, after):
-                self._queue.add(key)
+                self._queue.add(key, calm=routing.is_calm(key, before, after))
 
     def _routing_changed(self) -> None:
         if self._queue is not None:

@@ -84,6 +84,70 @@ def test_the_counts_of_a_daemon_set_wake_nobody_until_pods_are_lacking() -> None
     assert routing.keys(View(), counted, unlabelled) == woken
 
 
+def serving(phase: str, *, ready: str = "", node: str = "x", version: str = "1", **more: Any) -> dict[str, Any]:
+    """A pod of a DaemonSet; ``ready`` names the moment since when it is."""
+    conditions = [{"type": "PodScheduled", "status": "True"}]
+    if phase == "Running":
+        conditions.append({"type": "Ready", "status": str(bool(ready)), "lastTransitionTime": ready or "1"})
+    fields = [{"key": "metadata.name", "operator": "In", "values": ["x"]}]
+    required = {"nodeSelectorTerms": [{"matchFields": fields}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    spec = {"nodeName": node} if node else {"affinity": affinity}
+    labels = {names.EDGE_DEPLOYMENT_LABEL: "e"}
+    pod = made("Pod", "p", spec, labels=labels, status={"phase": phase, "conditions": conditions, **more})
+    pod["metadata"].update(uid="p", resourceVersion=version)
+    return pod
+
+
+def test_of_a_serving_pods_start_only_what_a_plan_reads_wakes() -> None:
+    woken = {key("EdgeDeployment", "e")}
+    new, bound = serving("Pending", node=""), serving("Pending", version="2")
+    running, ready = serving("Running", version="3"), serving("Running", ready="5", version="4")
+    pulling = serving("Pending", version="2", containerStatuses=[waiting("ImagePullBackOff")])
+    assert routing.keys(View(), None, new) == woken
+    assert routing.keys(View(), new, bound) == set()
+    assert routing.keys(View(), bound, running) == set()
+    assert routing.keys(View(), bound, pulling) == woken
+    assert routing.keys(View(), running, ready) == woken
+    assert routing.keys(View(), ready, serving("Running", ready="5", version="5", podIP="10.0.0.1")) == set()
+    assert routing.keys(View(), ready, serving("Running", ready="7", version="5")) == woken
+    assert routing.keys(View(), ready, None) == woken
+    going = serving("Running", ready="5", version="6")
+    going["metadata"]["deletionTimestamp"] = "2026-11-22T00:00:00Z"
+    assert routing.keys(View(), ready, going) == woken
+    other = serving("Running", ready="5", version="6")
+    other["metadata"]["annotations"] = {"sidecar.istio.io/status": "{}"}
+    assert routing.keys(View(), ready, other) == woken
+
+
+def test_every_event_of_a_training_pod_wakes_its_job() -> None:
+    def pod(version: str) -> dict[str, Any]:
+        obj = serving("Pending", version=version)
+        obj["metadata"]["labels"] = {names.TRAINING_JOB_LABEL: "t"}
+        return obj
+
+    assert routing.keys(View(), pod("1"), pod("2")) == {key("TrainingJob", "t")}
+    assert not routing.is_calm(key("TrainingJob", "t"), None, pod("1"))
+
+
+def test_a_plan_that_is_not_waiting_for_a_change_is_not_hurried_by_it() -> None:
+    deployment, version = key("EdgeDeployment", "e"), key("ModelVersion", "m-1")
+    assert routing.is_calm(deployment, None, serving("Pending", node=""))
+    assert not routing.is_calm(deployment, None, serving("Running", ready="5"))
+    assert not routing.is_calm(deployment, None, serving("Pending", containerStatuses=[waiting("ErrImagePull")]))
+    assert not routing.is_calm(deployment, serving("Pending"), None)
+    assert not routing.is_calm(deployment, serving("Pending"), serving("Running", ready="5"))
+    assert not routing.is_calm(deployment, None, made("DaemonSet", "d", labels={names.EDGE_DEPLOYMENT_LABEL: "e"}))
+    serves = made("EdgeDeployment", "e", {"modelVersion": "m-1"})
+    assert routing.is_calm(version, None, serves)
+    assert not routing.is_calm(deployment, None, serves)
+    assert not routing.is_calm(version, None, made("ModelVersion", "m-1"))
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"name": "serve", "state": {"waiting": {"reason": reason, "message": "no such image"}}}
+
+
 def test_an_owner_reference_is_enough() -> None:
     job = made("Job", "j")
     job["metadata"]["ownerReferences"] = [{"apiVersion": names.API_VERSION, "kind": "ModelVersion", "name": "m-1"}]

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from modelfleet.reconcile.key import Key
 from modelfleet.reconcile.schedule import HURRY_FLOOR, REST, SHORTEST_REQUEUE, Pace, Schedule
 
-PACE = Pace(window=0.2, first_backoff=1.0, longest_backoff=300.0, resync=720.0)
+PACE = Pace(window=0.2, calm=2.0, first_backoff=1.0, longest_backoff=300.0, resync=720.0)
 A, B = Key("Kind", "n", "a"), Key("Kind", "n", "b")
 
 
@@ -35,6 +35,25 @@ def test_a_running_key_is_not_taken_twice_and_runs_again_for_what_came_meanwhile
     due.done(A, 2.0, None)
     assert due.take(2.1) is None
     assert due.take(2.3) == A
+
+
+def test_what_gives_a_plan_nothing_to_do_waits_for_what_does() -> None:
+    due = schedule()
+    due.add(A, 0.0, calm=True)
+    assert due.take(1.9) is None
+    due.add(A, 1.9, calm=True)
+    assert due.take(2.0) == A
+    due.add(A, 2.1, calm=True)
+    due.done(A, 2.2, None)
+    assert due.take(4.1) is None
+    due.add(A, 4.1)
+    due.add(A, 4.1, calm=True)
+    assert due.take(4.2) == A
+    due.add(A, 4.3, calm=True)
+    due.add(A, 4.3)
+    due.add(A, 4.3, calm=True)
+    due.done(A, 5.0, None)
+    assert due.take(5.2) == A
 
 
 def test_a_plan_that_takes_long_to_think_is_asked_less_often() -> None:

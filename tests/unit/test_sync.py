@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelfleet.cluster import sync
+from modelfleet.cluster.client import Page
 from modelfleet.cluster.sync import DEAD_AFTER, READ_SINGLY, Synchronizer
 from modelfleet.cluster.view import View
 
@@ -36,10 +37,9 @@ class Server:
     async def list_metadata(self, _kind: str) -> tuple[list[Object], str]:
         return [each["metadata"] for each in self.jobs()], str(self.version)
 
-    async def list_watched(self, _kind: str) -> AsyncIterator[Object]:
+    async def pages(self, _kind: str) -> AsyncIterator[Page]:
         self.asked["list"] += 1
-        for each in self.jobs():
-            yield each
+        yield Page(self.jobs(), str(self.version))
 
     async def read(self, _kind: str, _namespace: str, name: str) -> None:
         self.asked["read"] += 1

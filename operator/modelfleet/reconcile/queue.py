@@ -26,9 +26,9 @@ class Queue:
         self._wakeup: asyncio.Task[None] | None = None
         """That will have the idle workers look; none once they were told, though the task itself may not have ended."""
 
-    def add(self, key: Key) -> None:
-        """Something happened to this key."""
-        self._schedule.add(key, _now())
+    def add(self, key: Key, *, calm: bool = False) -> None:
+        """Something happened to this key; ``calm``: that by itself gives its plan nothing to do."""
+        self._schedule.add(key, _now(), calm=calm)
         self._wake()
 
     def depth(self) -> int:

@@ -1,13 +1,14 @@
 """Which keys a change concerns: the object itself, its owner, and whoever's plan reads it.
 
-Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The four
+Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The five
 floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand), the counts of a moving
 fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes; that of a DaemonSet its
-EdgeDeployment when pods are lacking, or no more) and who uses a version (of a ModelVersion's status, only what was
-verified concerns its thousand EdgeDeployments).
+EdgeDeployment when pods are lacking, or no more), the stages of a serving pod's start and end, and who uses a version
+(of a ModelVersion's status, only what was verified concerns its thousand EdgeDeployments).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from modelfleet.api import names
@@ -15,7 +16,7 @@ from modelfleet.cluster import references
 from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS, SELECTED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import conditions
-from modelfleet.plan.edge import daemon_sets
+from modelfleet.plan.edge import daemon_sets, serving_pod
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.key import Key
 
@@ -39,7 +40,7 @@ def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[K
     if kind in OWN_KINDS:
         found.add(_key(obj))
     if kind in CHILD_KINDS:
-        if kind != "DaemonSet" or _daemon_set_facts(before) != _daemon_set_facts(after):
+        if _child_facts(before) != _child_facts(after):
             for form in (before, after):
                 found.update(_owners(form) if form is not None else ())
     elif kind in ROUTING_KINDS:
@@ -71,12 +72,42 @@ def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
             yield Key(kind, namespace, labels[label])
 
 
-def _daemon_set_facts(obj: RawObject | None) -> Any:
-    """What a plan reads of it: of its status, which counts each pod that comes and goes, whether there are too few."""
+def is_calm(key: Key, before: RawObject | None, after: RawObject | None) -> bool:
+    """Whether a change is such that the plan of this key is not waiting for it: it may wait for what comes next.
+
+    A ModelVersion only tells who uses it, be it a thousand; a serving pod that is new has everything before it.
+    """
+    if key.kind == "ModelVersion":
+        obj: RawObject = after or before or {}
+        return bool(obj["kind"] == "EdgeDeployment")
+    if before is not None or after is None or not _serves(after):
+        return False
+    pod = serving_pod.read(after)
+    return not (pod.running or pod.terminating or pod.trouble)
+
+
+def _child_facts(obj: RawObject | None) -> Any:
+    """What a plan reads of a child."""
     if obj is None:
         return None
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    return metadata, obj["spec"], daemon_sets.lacks_pods(obj)
+    if obj["kind"] == "DaemonSet":
+        # Its status counts each pod that comes and goes: whether there are too few.
+        return metadata, obj["spec"], daemon_sets.lacks_pods(obj)
+    if _serves(obj):
+        pod = serving_pod.read(obj)
+        # Since when it is not ready moves a deadline further away, which the plan finds out when that is reached.
+        return metadata, replace(pod, unready_since=""), _ready_since(obj)
+    return obj
+
+
+def _serves(obj: RawObject) -> bool:
+    return obj["kind"] == "Pod" and names.EDGE_DEPLOYMENT_LABEL in (obj["metadata"].get("labels") or {})
+
+
+def _ready_since(pod: RawObject) -> Any:
+    ready = conditions.find((pod.get("status") or {}).get("conditions") or (), "Ready") or {}
+    return ready.get("lastTransitionTime") if ready.get("status") == "True" else None
 
 
 def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:

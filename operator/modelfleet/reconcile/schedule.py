@@ -29,6 +29,8 @@ class Pace:
 
     window: float = 0.2
     """Events within this time make one reconcile."""
+    calm: float = 2.0
+    """As ``window``, of events that by themselves give a plan nothing to do."""
     first_backoff: float = 1.0
     longest_backoff: float = 300.0
     resync: float = 720.0
@@ -40,7 +42,8 @@ class _Entry:
     due: float = 0.0
     waiting: bool = False
     running: bool = False
-    again: bool = False
+    again: float | None = None
+    """What happened while it ran makes it due so many seconds after it; ``None``: nothing did."""
     failures: int = 0
     rest_until: float = 0.0
     cost: float = 0.0
@@ -63,13 +66,14 @@ class Schedule:
         """How many keys are due and not running: what a worker more would take."""
         return sum(1 for entry in self._entries.values() if entry.waiting and entry.due <= now)
 
-    def add(self, key: Key, now: float) -> None:
+    def add(self, key: Key, now: float, *, calm: bool = False) -> None:
         """Something happened to this key: it is due one window from now, or sooner if it was already."""
         entry = self._entries.setdefault(key, _Entry())
+        window = self._pace.calm if calm else self._pace.window
         if entry.running:
-            entry.again = True
+            entry.again = window if entry.again is None else min(window, entry.again)
             return
-        due = max(now + self._rest(entry), entry.rest_until)
+        due = max(now + _rest(entry, window), entry.rest_until)
         if not entry.waiting or due < entry.due:
             self._wait(key, entry, due)
 
@@ -80,7 +84,7 @@ class Schedule:
             entry = self._entries.get(key)
             if entry is None or not entry.waiting or entry.due != due:
                 continue
-            entry.waiting, entry.running, entry.again = False, True, False
+            entry.waiting, entry.running, entry.again = False, True, None
             return key
         return None
 
@@ -103,13 +107,13 @@ class Schedule:
         entry.failures, entry.rest_until, entry.cost = 0, 0.0, cost
         resync = self._pace.resync * self._chance.uniform(0.75, 1.25)
         after = resync if requeue_after is None else min(resync, max(requeue_after, SHORTEST_REQUEUE))
-        if entry.again:
-            after = min(after, self._rest(entry))
+        if entry.again is not None:
+            after = min(after, _rest(entry, entry.again))
         self._wait(key, entry, now + after)
 
     def gone(self, key: Key, now: float) -> None:
         """The object does not exist; the key is dropped, unless something happened meanwhile."""
-        if self._finish(key).again:
+        if self._finish(key).again is not None:
             self._wait(key, self._entries[key], now + self._pace.window)
         else:
             del self._entries[key]
@@ -122,7 +126,7 @@ class Schedule:
         after = max(backoff * self._chance.uniform(0.75, 1.25), retry_after or 0.0)
         entry.rest_until = now + (retry_after or min(after, HURRY_FLOOR))
         self._wait(key, entry, now + after)
-        if entry.again:
+        if entry.again is not None:
             self.add(key, now)
         return entry.failures
 
@@ -135,10 +139,11 @@ class Schedule:
         entry.running = False
         return entry
 
-    def _rest(self, entry: _Entry) -> float:
-        """How long after an event a key is due."""
-        return max(self._pace.window, REST * entry.cost)
-
     def _wait(self, key: Key, entry: _Entry, due: float) -> None:
         entry.due, entry.waiting = due, True
         heapq.heappush(self._heap, (due, key))
+
+
+def _rest(entry: _Entry, window: float) -> float:
+    """How long after an event a key is due."""
+    return max(window, REST * entry.cost)
