@@ -261,9 +261,9 @@ class Application:
         if type_ is None:
             self._sync.listed_again(obj["kind"])
 
-    def _changed(self, before: RawObject | None, after: RawObject | None) -> None:
+    def _changed(self, before: RawObject | None, after: RawObject | None, own: bool) -> None:
         if self._queue is not None:
-            for key in routing.keys(self._view, before, after):
+            for key in routing.keys(self._view, before, after, own=own):
                 self._queue.add(key, calm=routing.is_calm(key, before, after))
 
     def _routing_changed(self) -> None:

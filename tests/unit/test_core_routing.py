@@ -138,10 +138,34 @@ def test_a_plan_that_is_not_waiting_for_a_change_is_not_hurried_by_it() -> None:
     assert not routing.is_calm(deployment, serving("Pending"), None)
     assert not routing.is_calm(deployment, serving("Pending"), serving("Running", ready="5"))
     assert not routing.is_calm(deployment, None, made("DaemonSet", "d", labels={names.EDGE_DEPLOYMENT_LABEL: "e"}))
+    lacking = made("DaemonSet", "d", status={"desiredNumberScheduled": 1})
+    assert routing.is_calm(deployment, lacking, made("DaemonSet", "d"))
+    assert not routing.is_calm(deployment, lacking, made("DaemonSet", "d", {"template": {}}))
     serves = made("EdgeDeployment", "e", {"modelVersion": "m-1"})
     assert routing.is_calm(version, None, serves)
     assert not routing.is_calm(deployment, None, serves)
     assert not routing.is_calm(version, None, made("ModelVersion", "m-1"))
+
+
+def test_what_the_operator_itself_told_in_a_status_does_not_wake_who_told_it() -> None:
+    def deployment(version: str, **status: Any) -> dict[str, Any]:
+        obj = made("EdgeDeployment", "e", {"modelVersion": "m-1"}, status=status)
+        obj["metadata"].update(uid="e", resourceVersion=version)
+        return obj
+
+    itself = key("EdgeDeployment", "e")
+    before = deployment("1", phase="Pending", candidate={"revision": "a"}, counts={"healthy": 1})
+    told = deployment("2", phase="Progressing", candidate={"revision": "a"}, counts={"healthy": 2}, message="m")
+    decided = deployment("2", phase="Pending", stable={"revision": "a"}, counts={"healthy": 1})
+    assert itself not in routing.keys(View(), before, told, own=True)
+    assert itself in routing.keys(View(), before, told)
+    assert itself in routing.keys(View(), before, decided, own=True)
+    assert itself in routing.keys(View(), None, told, own=True)
+    commanded = deployment("2", phase="Pending", candidate={"revision": "a"}, counts={"healthy": 1})
+    commanded["metadata"]["annotations"] = {f"{names.GROUP}/pause": "now"}
+    assert itself in routing.keys(View(), before, commanded, own=True)
+    job, later = made("TrainingJob", "t"), made("TrainingJob", "t", status={"phase": "Running"})
+    assert key("TrainingJob", "t") in routing.keys(View(), job, later, own=True)
 
 
 def waiting(reason: str) -> dict[str, Any]:

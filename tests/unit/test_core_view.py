@@ -109,7 +109,7 @@ def test_what_objects_name_is_indexed_and_follows_changes() -> None:
 def test_listeners_hear_of_changes_only() -> None:
     heard: list[tuple[Any, Any]] = []
     view = View()
-    view.listen(lambda before, after: heard.append((before, after)))
+    view.listen(lambda before, after, own: heard.append((before, after)))
     view.observe(job(version=1))
     view.observe(job(version=1))
     view.observe(job(version=2))

@@ -202,7 +202,7 @@ class Cluster:
         metadata = obj["metadata"]
         path = KINDS[obj["kind"]].path(metadata["namespace"], metadata["name"], "status")
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": difference}
-        return self._fold(await self._write("PATCH", path, obj["kind"], patch, content_type=MERGE_PATCH))
+        return self._fold(await self._write("PATCH", path, obj["kind"], patch, content_type=MERGE_PATCH), own=True)
 
     async def latest_warnings(self, namespace: str, kind: str, name: str) -> RawObjects:
         """The latest few Warning Events about an object, up to :data:`recent_warnings.FRESH_SECONDS` old."""
@@ -242,12 +242,12 @@ class Cluster:
         if len(self._not_taken) > _NOT_TAKEN_KEPT:
             self._not_taken.popitem(last=False)
 
-    def _fold(self, obj: RawObject) -> RawObject:
+    def _fold(self, obj: RawObject, *, own: bool = False) -> RawObject:
         """Take an answer into the view, where its kind belongs there; children only with their label."""
         labels = obj["metadata"].get("labels") or {}
         ours = obj["kind"] not in SELECTED_KINDS or labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
         if obj["kind"] in (*VIEWED_KINDS, *ROUTING_KINDS) and ours:
-            self._view.observe(obj)
+            self._view.observe(obj, own=own)
         return obj
 
     async def _write(

@@ -53,8 +53,9 @@ _shared = lru_cache(maxsize=20_000)(str)
 
 _Place = tuple[str, str]
 
-Listener = Callable[[RawObject | None, RawObject | None], None]
-"""Told of each change: the object before (``None``: new) and after (``None``: gone), both trimmed."""
+Listener = Callable[[RawObject | None, RawObject | None, bool], None]
+"""Told of each change: the object before (``None``: new) and after (``None``: gone), both trimmed; and whether it was
+the operator's own write."""
 
 
 class View:
@@ -118,8 +119,11 @@ class View:
                 self._unindex(kind, _place(held["metadata"]), held)
             self._objects[kind].clear()
 
-    def observe(self, obj: RawObject) -> bool:
-        """Take in an object as some answer or event showed it; whether that was news (not older, not deleted)."""
+    def observe(self, obj: RawObject, *, own: bool = False) -> bool:
+        """Take in an object as some answer or event showed it; whether that was news (not older, not deleted).
+
+        ``own``: it is the answer to a write of our own.
+        """
         kind, metadata = obj["kind"], obj["metadata"]
         place = _place(metadata)
         if self.knows(kind, metadata):
@@ -132,7 +136,7 @@ class View:
             self._index[kind, term].add(place)
         if kind == "Node":
             self._nodes.put(trimmed)
-        self._tell(held, trimmed)
+        self._tell(held, trimmed, own)
         return True
 
     def knows(self, kind: str, metadata: Mapping[str, Any]) -> bool:
@@ -162,12 +166,12 @@ class View:
         del self._objects[kind][place]
         if kind == "Node":
             self._nodes.drop(metadata["name"])
-        self._tell(held, None)
+        self._tell(held, None, own=False)
         return True
 
-    def _tell(self, before: RawObject | None, after: RawObject | None) -> None:
+    def _tell(self, before: RawObject | None, after: RawObject | None, own: bool) -> None:
         for listener in self._listeners:
-            listener(before, after)
+            listener(before, after, own)
 
     def _unindex(self, kind: str, place: _Place, held: RawObject) -> None:
         for term in set(_indexed(held)):

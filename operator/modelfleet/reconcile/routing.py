@@ -16,7 +16,7 @@ from modelfleet.cluster import references
 from modelfleet.cluster.kinds import CHILD_KINDS, OWN_KINDS, ROUTING_KINDS, SELECTED_KINDS
 from modelfleet.cluster.view import View
 from modelfleet.plan import conditions
-from modelfleet.plan.edge import daemon_sets, serving_pod
+from modelfleet.plan.edge import daemon_sets, edge_status, serving_pod
 from modelfleet.plan.outcome import RawObject
 from modelfleet.reconcile.key import Key
 
@@ -30,14 +30,17 @@ _CLAIMING: Final = ("hosts", "gateways", "hostnames", "parentRefs")
 """The fields of our own routes by which they are for the same requests as another one."""
 
 
-def keys(view: View, before: RawObject | None, after: RawObject | None) -> set[Key]:
-    """The keys to look at after an object changed; one of the two forms may be missing, not both."""
+def keys(view: View, before: RawObject | None, after: RawObject | None, *, own: bool = False) -> set[Key]:
+    """The keys to look at after an object changed; one of the two forms may be missing, not both.
+
+    ``own``: it was changed by a status that the operator wrote.
+    """
     obj = after if after is not None else before
     if obj is None:
         return set()
     kind = obj["kind"]
     found: set[Key] = set()
-    if kind in OWN_KINDS:
+    if kind in OWN_KINDS and not (own and _is_echo(before, after)):
         found.add(_key(obj))
     if kind in CHILD_KINDS:
         if _child_facts(before) != _child_facts(after):
@@ -72,18 +75,36 @@ def _owners(child: Mapping[str, Any]) -> Iterator[Key]:
             yield Key(kind, namespace, labels[label])
 
 
+def _is_echo(before: RawObject | None, after: RawObject | None) -> bool:
+    """Whether an EdgeDeployment says nothing new to its own plan, by which it came to say it."""
+    is_deployment = after is not None and after["kind"] == "EdgeDeployment"
+    return is_deployment and bool(_decided_by(before) == _decided_by(after))
+
+
+def _decided_by(deployment: RawObject | None) -> Any:
+    if deployment is None:
+        return None
+    metadata = {key: value for key, value in deployment["metadata"].items() if key != "resourceVersion"}
+    return metadata, deployment["spec"], edge_status.decided(deployment.get("status") or {})
+
+
 def is_calm(key: Key, before: RawObject | None, after: RawObject | None) -> bool:
     """Whether a change is such that the plan of this key is not waiting for it: it may wait for what comes next.
 
-    A ModelVersion only tells who uses it, be it a thousand; a serving pod that is new has everything before it.
+    A ModelVersion only tells who uses it, be it a thousand; a serving pod that is new has everything before it; and
+    pods that a DaemonSet lacks are asked about when it has lacked them for a while.
     """
     if key.kind == "ModelVersion":
         obj: RawObject = after or before or {}
         return bool(obj["kind"] == "EdgeDeployment")
-    if before is not None or after is None or not _serves(after):
-        return False
-    pod = serving_pod.read(after)
-    return not (pod.running or pod.terminating or pod.trouble)
+    if before is None or after is None:
+        return after is not None and _serves(after) and _begins(after)
+    return bool(after["kind"] == "DaemonSet" and before["spec"] == after["spec"])
+
+
+def _begins(pod: RawObject) -> bool:
+    facts = serving_pod.read(pod)
+    return not (facts.running or facts.terminating or facts.trouble)
 
 
 def _child_facts(obj: RawObject | None) -> Any:

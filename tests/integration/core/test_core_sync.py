@@ -66,7 +66,7 @@ async def test_an_audit_of_a_true_view_changes_nothing(synchronizer: Synchronize
     while await synchronizer.audit("EdgeDeployment"):
         pass
     heard: list[object] = []
-    hands.view.listen(lambda before, after: heard.append(after))
+    hands.view.listen(lambda before, after, own: heard.append(after))
     assert await synchronizer.audit("EdgeDeployment") == 0
     assert await synchronizer.audit("Node") == 0
     assert not heard

@@ -27,6 +27,16 @@ FAILURE_TEXT: Final = 120
 REASON_LENGTH: Final = 64
 
 
+TOLD: Final = frozenset({"observedGeneration", "phase", "message", "counts", "pools", "failures", "conditions"})
+"""What a status tells to people alone, and to other programs. A plan reads of it what it told before, so as not to tell
+it again, and takes no decision by it."""
+
+
+def decided(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the next plan goes by."""
+    return {key: value for key, value in status.items() if key not in TOLD}
+
+
 @dataclass(frozen=True)
 class Stated:
     """What to write about it."""
