@@ -41,7 +41,8 @@ def folders(path: str) -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have what processes leave in the system's folder for temporary files, killed ones above all, go with the run."""
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") or os.environ.get("MODELFLEET_TEST_CLUSTER"):
+        # A worker has it from the run; and a cluster that stays up keeps what it was started with.
         return
     folder = Path(tempfile.mkdtemp(prefix="modelfleet-test-"))
     # As /tmp is: some of what the tests start has no rights of its own.

@@ -90,10 +90,14 @@ class Connection:
     async def ask(self, method: str, path: str, *, limit: float = REQUEST_TIMEOUT, **details: Unpack[Asked]) -> bytes:
         """As :meth:`request`, but the answer as it came."""
         response = await self._send(method, path, aiohttp.ClientTimeout(total=limit), **details)
+        code = 0
         try:
             data: bytes = await response.read()
+            code = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(method, path, error) from error
+        finally:
+            self._observe(method, details["kind"], code)
         return data
 
     async def stream(self, path: str, **details: Unpack[Asked]) -> aiohttp.ClientResponse:
@@ -103,6 +107,7 @@ class Connection:
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=SILENCE_TIMEOUT)
         answer: aiohttp.ClientResponse = (await self._send("GET", path, limits, **details)).response
+        self._observe("WATCH", details["kind"], answer.status)
         return answer
 
     async def _send(
@@ -117,7 +122,7 @@ class Connection:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Any:
-        """The client's answer as far as its headers, where it is no error."""
+        """The client's answer as far as its headers, where it is no error; one that is was observed."""
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -126,14 +131,14 @@ class Connection:
             response = await self._client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=limits
             )
-            code = response.status
-            if code < 300:
+            if response.status < 300:
                 return response
             data = await response.read()
+            code = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(method, path, error) from error
-        finally:
             self._observe(method, kind, code)
+            raise _unreachable(method, path, error) from error
+        self._observe(method, kind, code)
         raise _error(code, data, response.headers.get("Retry-After"))
 
 

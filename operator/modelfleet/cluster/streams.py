@@ -13,8 +13,6 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
-import aiohttp
-
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.errors import ApiError
 from modelfleet.cluster.kinds import KINDS, label_selector
@@ -41,10 +39,6 @@ class Patience:
             yield 5.0
 
 
-class LostError(Exception):
-    """The API server does not know any more what happened since."""
-
-
 class Streams:
     """The watch streams of kinds that somebody else lists."""
 
@@ -60,6 +54,7 @@ class Streams:
         """
         patience, told = iter(Patience()), ""
         while True:
+            problem = "it ended before anything came"
             try:
                 if not version:
                     version = await self._list_again(kind)
@@ -68,18 +63,18 @@ class Streams:
                         version = event["object"]["metadata"]["resourceVersion"]
                         if event["type"] != "BOOKMARK":
                             hand_over(self._sink, event["type"], event["object"])
-                        patience, told = iter(Patience()), ""
-                problem = ""
+                        if told:
+                            logger.info("The watch stream of %s brings news again", kind)
+                        patience, told, problem = iter(Patience()), "", ""
             except TimeoutError:
                 problem = "no news for too long"
-            except LostError as error:
-                version, problem = "", str(error)
-            except (ValueError, LookupError, TypeError) as error:
-                problem = f"what came is no event: {error!r}"
-            except (ApiError, aiohttp.ClientError, OSError) as error:
+            except ApiError as error:
                 problem = str(error)
-                if isinstance(error, ApiError) and error.code == GONE:
+                if error.code == GONE:
                     version = ""
+            except Exception as error:
+                # Whatever came, a line too long to be one included: the others are followed, and this one tried again.
+                problem = repr(error)
             if problem and problem != told:
                 logger.warning("The watch stream of %s: %s; tried again", kind, problem)
             told = problem
@@ -101,7 +96,8 @@ class Streams:
                     return
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise LostError(event["object"].get("message"))
+                    status = event["object"]
+                    raise ApiError(status["code"], status.get("reason", ""), status.get("message", ""))
                 yield event
                 if number % TURN == 0:
                     await asyncio.sleep(0)
@@ -112,7 +108,7 @@ class Streams:
 def hand_over(sink: Sink, type_: str | None, obj: RawObject) -> None:
     """Have the sink take an event in; one that it cannot take in holds up no other.
 
-    It may be of an object that an older contract let in. The audit comes back to it.
+    It may be of an object that an older contract let in. The slow resync comes back to it.
     """
     try:
         sink(type_, obj)

@@ -56,9 +56,9 @@ class Synchronizer:
         """Set once every kind was listed: reconciles may begin."""
 
     async def fill(self) -> None:
-        """List every kind into the view."""
+        """List every kind into the view; where that fails half-way, what was listed may be gone until the next try."""
         for kind in VIEWED_KINDS:
-            self.versions[kind] = await self.list_one(kind)
+            self.versions[kind] = await self.list_again(kind)
         self.filled.set()
 
     async def list_one(self, kind: str) -> str:
@@ -71,7 +71,7 @@ class Synchronizer:
         return version
 
     async def list_again(self, kind: str) -> str:
-        """As :meth:`list_one`, of a kind whose watch could not be resumed."""
+        """As :meth:`list_one`, of what may be held already: what vanished meanwhile is found by an audit soon."""
         version = await self.list_one(kind)
         self.listed_again(kind)
         return version

@@ -1,1 +1,1 @@
-"""Kopf: an event of the API server becomes keys in the queue; so does a report of a pod. Nothing is decided here."""
+"""What comes in: kopf's events of what users write and of routes, and reports of pods. Nothing is decided here."""

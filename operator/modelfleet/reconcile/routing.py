@@ -1,10 +1,11 @@
 """Which keys a change concerns: the object itself, its owner, and whoever's plan reads it.
 
-Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The five
+Waking a key too often costs a reconcile; not waking it costs up to a resync, so in doubt a key is woken. The six
 floods are filtered: node heartbeats (a Node is written every few minutes, by the thousand), the counts of a moving
 fleet (an EdgeDeployment's status concerns its ModelVersions only when what it serves changes; that of a DaemonSet its
-EdgeDeployment when pods are lacking, or no more), the stages of a serving pod's start and end, and who uses a version
-(of a ModelVersion's status, only what was verified concerns its thousand EdgeDeployments).
+EdgeDeployment when pods are lacking, or no more), the stages of a serving pod's start and end, what the operator itself
+just told in an EdgeDeployment's status, and who uses a version (of a ModelVersion's status, only what was verified
+concerns its thousand EdgeDeployments).
 """
 
 from collections.abc import Iterator, Mapping

@@ -90,6 +90,21 @@ async def make(hands: Hands, space: str) -> Callable[[str], Any]:
     return made
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that streams wanted to take; they take none."""
+    wanted: list[float] = []
+
+    class Counted(streams.Patience):
+        def __iter__(self) -> Iterator[float]:
+            for seconds in super().__iter__():
+                wanted.append(seconds)
+                yield 0.0
+
+    monkeypatch.setattr(streams, "Patience", Counted)
+    return wanted
+
+
 async def test_a_cut_stream_goes_on_where_it_ended(
     following: Following, network: Proxy, make: Callable[[str], Any], plane: Plane, space: str
 ) -> None:
@@ -143,42 +158,73 @@ async def test_a_large_object_comes_whole(following: Following, make: Callable[[
     await following.hears("MODIFIED", "a")
 
 
-async def test_a_stream_that_ends_at_once_is_asked_for_with_growing_pauses(
+class Said:
+    """An answer of these lines, at once and at an end."""
+
+    def __init__(self, *lines: bytes) -> None:
+        self.content = asyncio.StreamReader()
+        for line in lines:
+            self.content.feed_data(line + b"\n")
+        self.content.feed_eof()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_a_stream_goes_on_at_the_last_bookmark_and_one_that_is_gone_at_a_list(
     following: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, paused = [], []
+    gone = b'{"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}'
+    answers = [
+        Said(b'{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}'),
+        Said(gone),
+        Said(),
+    ]
+    asked: list[str] = []
+
+    async def stream(self: Connection, path: str, **details: Any) -> Any:
+        asked.append(details["query"]["resourceVersion"])
+        return answers.pop(0) if answers else Said()
+
+    monkeypatch.setattr(Connection, "stream", stream)
+    await following.start("3")
+    await until(lambda: len(asked) > 3, "the stream to be opened again and again")
+    assert asked[:2] == ["3", "7"]
+    assert following.listed == 1
+    assert asked[2] == asked[3] not in ("3", "7")
+    assert following.told == []
+
+
+async def test_a_stream_that_ends_at_once_is_asked_for_with_growing_pauses(
+    following: Following, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    opened = []
 
     async def stream(self: Connection, path: str, **details: Any) -> Any:
         opened.append(path)
-        return Empty()
-
-    class Empty:
-        """An answer without a byte."""
-
-        def __init__(self) -> None:
-            self.content = asyncio.StreamReader()
-            self.content.feed_eof()
-
-        def close(self) -> None:
-            """Nothing is open."""
-
-    class Counted(streams.Patience):
-        """Notes the pauses, and takes none."""
-
-        def __iter__(self) -> Iterator[float]:
-            for seconds in super().__iter__():
-                paused.append(seconds)
-                yield 0.0
+        return Said()
 
     monkeypatch.setattr(Connection, "stream", stream)
-    monkeypatch.setattr(streams, "Patience", Counted)
     await following.start()
     await until(lambda: len(opened) > 6, "the stream to be opened again and again")
-    assert paused[:6] == [1.0, 1.0, 2.0, 3.0, 5.0, 5.0]
-    assert len(paused) in (len(opened), len(opened) - 1)
+    assert pauses[:6] == [1.0, 1.0, 2.0, 3.0, 5.0, 5.0]
+    assert len(pauses) in (len(opened), len(opened) - 1)
 
 
-@pytest.mark.parametrize("line", [b'{"type": "ADDED", "obj', b"<html>\n", b"[]\n", b'{"kind": "Status"}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type": "ADDED", "obj',
+        b"<html>\n",
+        b"[]\n",
+        b'{"kind": "Status"}\n',
+        b'{"type": "ERROR", "object": null}\n',
+        b'{"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}}\n',
+        b"x" * (2**22 + 1) + b"\n",
+    ],
+    ids=["cut off", "a page", "a list", "an answer", "an empty error", "an error", "too long"],
+)
 async def test_what_is_no_event_breaks_the_stream_and_nothing_else(
     following: Following, make: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, line: bytes
 ) -> None:

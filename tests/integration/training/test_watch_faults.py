@@ -86,7 +86,7 @@ def test_an_operator_that_begins_with_an_old_list(
     async def old_list(self: Cluster, kind: str) -> AsyncIterator[Page]:
         async for page in original(self, kind):
             others = [each for each in page.objects if each["metadata"].get("namespace") != namespace]
-            yield Page([*others, *([new] if kind == "TrainingJob" else [])], page.version)
+            yield Page([*others, *([new] if kind == "TrainingJob" else [])], new["metadata"]["resourceVersion"])
 
     def slow(type_: str | None, obj: Any) -> float:
         return 3.0 if obj["metadata"].get("namespace") == namespace else 0.0

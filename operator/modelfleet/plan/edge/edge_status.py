@@ -29,7 +29,7 @@ REASON_LENGTH: Final = 64
 
 TOLD: Final = frozenset({"observedGeneration", "phase", "message", "counts", "pools", "failures", "conditions"})
 """What a status tells to people alone, and to other programs. A plan reads of it what it told before, so as not to tell
-it again, and takes no decision by it."""
+it again and to repeat why something was aborted, and takes no decision by it."""
 
 
 def decided(status: Mapping[str, Any]) -> Mapping[str, Any]:
