@@ -143,6 +143,7 @@ def test_a_plan_that_is_not_waiting_for_a_change_is_not_hurried_by_it() -> None:
     assert not routing.is_calm(deployment, lacking, made("DaemonSet", "d", {"template": {}}))
     serves = made("EdgeDeployment", "e", {"modelVersion": "m-1"})
     assert routing.is_calm(version, None, serves)
+    assert not routing.is_calm(version, serves, None)
     assert not routing.is_calm(deployment, None, serves)
     assert not routing.is_calm(version, None, made("ModelVersion", "m-1"))
 

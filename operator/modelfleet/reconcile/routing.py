@@ -92,12 +92,11 @@ def _decided_by(deployment: RawObject | None) -> Any:
 def is_calm(key: Key, before: RawObject | None, after: RawObject | None) -> bool:
     """Whether a change is such that the plan of this key is not waiting for it: it may wait for what comes next.
 
-    A ModelVersion only tells who uses it, be it a thousand; a serving pod that is new has everything before it; and
-    pods that a DaemonSet lacks are asked about when it has lacked them for a while.
+    A ModelVersion only tells who uses it, be it a thousand; when one goes, it may be about to be deleted. A serving pod
+    that is new has everything before it. Pods that a DaemonSet lacks are asked about when it lacked them for a while.
     """
     if key.kind == "ModelVersion":
-        obj: RawObject = after or before or {}
-        return bool(obj["kind"] == "EdgeDeployment")
+        return after is not None and bool(after["kind"] == "EdgeDeployment")
     if before is None or after is None:
         return after is not None and _serves(after) and _begins(after)
     return bool(after["kind"] == "DaemonSet" and before["spec"] == after["spec"])

@@ -185,8 +185,8 @@ async def test_it_does_its_work_and_is_refused_nothing(
     chart_kubectl("delete", "ed,tj", "--all")
     # While it says that it is used, it is not deleted.
     await until(
-        lambda: not (chart_kubectl.get("mv", "m-1-0-0") or {"status": {}})["status"].get("usedBy"),
-        "the ModelVersion to be unused",
+        lambda: not any(each["status"].get("usedBy") for each in chart_kubectl.list("mv")),
+        "the ModelVersions to be unused",
     )
     chart_kubectl("delete", "mv", "--all")
 
