@@ -136,7 +136,7 @@ class Memory:
         served = set()
         for kind in (*VIEWED_KINDS, *ROUTING_KINDS):
             try:
-                there = [each async for page in cluster.pages(kind) for each in page.objects]
+                there = [each async for each in cluster.list_watched(kind)]
             except ApiError as error:
                 if error.code != 404:
                     raise

@@ -202,9 +202,8 @@ class World:
         observed = self.observed()
         outcome = edge_deployment.plan(observed, self.installation, self.now)
         silent = {**self.deployment, "status": edge_status.decided(self.deployment.get("status") or {})}
-        assert _deeds(
-            edge_deployment.plan(replace(observed, deployment=silent), self.installation, self.now)
-        ) == _deeds(outcome)
+        untold = edge_deployment.plan(replace(observed, deployment=silent), self.installation, self.now)
+        assert _deeds(untold) == _deeds(outcome)
         return outcome
 
     def step(self, writes: int | None = None) -> Outcome:

@@ -83,11 +83,17 @@ class Cluster:
         """
         return self._pages(kind, None, {"labelSelector": label_selector(kind)})
 
+    async def list_watched(self, kind: str) -> AsyncIterator[RawObject]:
+        """As :meth:`pages`, one object after the other."""
+        async for page in self.pages(kind):
+            for obj in page.objects:
+                yield obj
+
     async def _pages(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[Page]:
         query = {"limit": str(CHUNK), **{key: value for key, value in query.items() if value}}
+        heading = {"apiVersion": KINDS[kind].api_version, "kind": kind}
         while True:
             answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
-            heading = {"apiVersion": KINDS[kind].api_version, "kind": kind}
             yield Page([{**heading, **item} for item in answer["items"] or ()], answer["metadata"]["resourceVersion"])
             if not answer["metadata"].get("continue"):
                 return

@@ -107,7 +107,7 @@ class Connection:
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=SILENCE_TIMEOUT)
         answer: aiohttp.ClientResponse = (await self._send("GET", path, limits, **details)).response
-        self._observe("WATCH", details["kind"], answer.status)
+        self._observe("GET", details["kind"], answer.status)
         return answer
 
     async def _send(
@@ -126,7 +126,6 @@ class Connection:
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
-        code = 0
         try:
             response = await self._client.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=limits
@@ -134,12 +133,11 @@ class Connection:
             if response.status < 300:
                 return response
             data = await response.read()
-            code = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            self._observe(method, kind, code)
+            self._observe(method, kind, 0)
             raise _unreachable(method, path, error) from error
-        self._observe(method, kind, code)
-        raise _error(code, data, response.headers.get("Retry-After"))
+        self._observe(method, kind, response.status)
+        raise _error(response.status, data, response.headers.get("Retry-After"))
 
 
 def _unreachable(method: str, path: str, error: Exception) -> ApiError:

@@ -19,6 +19,7 @@ from modelfleet.cluster.view import View
 from modelfleet.plan import conditions
 from modelfleet.plan.edge import daemon_sets, edge_status, serving_pod
 from modelfleet.plan.outcome import RawObject
+from modelfleet.plan.traffic import routed_pods
 from modelfleet.reconcile.key import Key
 
 _OWNERS: Final = (
@@ -85,8 +86,7 @@ def _is_echo(before: RawObject | None, after: RawObject | None) -> bool:
 def _decided_by(deployment: RawObject | None) -> Any:
     if deployment is None:
         return None
-    metadata = {key: value for key, value in deployment["metadata"].items() if key != "resourceVersion"}
-    return metadata, deployment["spec"], edge_status.decided(deployment.get("status") or {})
+    return _lasting_metadata(deployment), deployment["spec"], edge_status.decided(deployment.get("status") or {})
 
 
 def is_calm(key: Key, before: RawObject | None, after: RawObject | None) -> bool:
@@ -111,24 +111,22 @@ def _child_facts(obj: RawObject | None) -> Any:
     """What a plan reads of a child."""
     if obj is None:
         return None
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
     if obj["kind"] == "DaemonSet":
         # Its status counts each pod that comes and goes: whether there are too few.
-        return metadata, obj["spec"], daemon_sets.lacks_pods(obj)
+        return _lasting_metadata(obj), obj["spec"], daemon_sets.lacks_pods(obj)
     if _serves(obj):
         pod = serving_pod.read(obj)
         # Since when it is not ready moves a deadline further away, which the plan finds out when that is reached.
-        return metadata, replace(pod, unready_since=""), _ready_since(obj)
+        return _lasting_metadata(obj), replace(pod, unready_since=""), routed_pods.ready_since(obj)
     return obj
+
+
+def _lasting_metadata(obj: RawObject) -> RawObject:
+    return {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
 
 
 def _serves(obj: RawObject) -> bool:
     return obj["kind"] == "Pod" and names.EDGE_DEPLOYMENT_LABEL in (obj["metadata"].get("labels") or {})
-
-
-def _ready_since(pod: RawObject) -> Any:
-    ready = conditions.find((pod.get("status") or {}).get("conditions") or (), "Ready") or {}
-    return ready.get("lastTransitionTime") if ready.get("status") == "True" else None
 
 
 def _of_route(view: View, before: RawObject | None, after: RawObject | None) -> Iterator[Key]:

@@ -24,9 +24,9 @@ async def look(cluster: Cluster, installation: str) -> set[sweep.Stray]:
 
     Nodes are listed first: an owner made after that list can only make a label owned, never the reverse.
     """
-    nodes = [_named(each, "labels") async for page in cluster.pages("Node") for each in page.objects]
-    daemon_sets = [_placing(each) async for page in cluster.pages("DaemonSet") for each in page.objects]
-    deployments = [_named(each, "uid") async for page in cluster.pages("EdgeDeployment") for each in page.objects]
+    nodes = [_named(each, "labels") async for each in cluster.list_watched("Node")]
+    daemon_sets = [_placing(each) async for each in cluster.list_watched("DaemonSet")]
+    deployments = [_named(each, "uid") async for each in cluster.list_watched("EdgeDeployment")]
     return sweep.strays(nodes, deployments, daemon_sets, installation)
 
 

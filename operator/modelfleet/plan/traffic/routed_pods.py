@@ -43,11 +43,11 @@ class Pods:
             now - conditions.parse_timestamp(since) >= ENDPOINTS
             for pod in self.present
             if (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) == revision
-            and (since := _ready_since(pod))
+            and (since := ready_since(pod))
         )
 
 
-def _ready_since(pod: RawObject) -> str:
+def ready_since(pod: RawObject) -> str:
     """RFC 3339; empty where it is not ready."""
     if "deletionTimestamp" in pod["metadata"] or not serving_pod.read(pod).ready:
         return ""
