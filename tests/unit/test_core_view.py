@@ -130,6 +130,21 @@ def test_what_objects_have_alike_is_held_once() -> None:
     assert one["metadata"]["labels"]["note"] is not other["metadata"]["labels"]["note"], "long texts are rarely alike"
 
 
+def test_what_a_later_state_says_just_the_same_is_held_once() -> None:
+    view, raw = View(), {**job(), "spec": {"template": {"containers": [{"name": "a"}]}}, "status": {"active": 1}}
+    view.observe(json.loads(json.dumps(raw)))
+    before = view.get("Job", "n", "a")
+    later = json.loads(json.dumps(raw | {"status": {"active": 2}}))
+    later["metadata"]["resourceVersion"] = "2"
+    view.observe(json.loads(json.dumps(later)))
+    after = view.get("Job", "n", "a")
+    assert before is not None
+    assert after is not None
+    assert after == later
+    assert after["spec"] is before["spec"]
+    assert before == raw, "whoever has the former state still has it"
+
+
 def test_nodes_are_trimmed_to_what_decides() -> None:
     node = {
         "apiVersion": "v1",

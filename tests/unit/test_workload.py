@@ -168,6 +168,13 @@ def test_another_default_image_makes_no_other_revision() -> None:
     assert revision.resolve(spec(), MODEL, newer).revision == release().revision
 
 
+def test_what_the_same_revision_resolved_to_elsewhere_is_another_workload() -> None:
+    one = release()
+    other = revision.resolve(spec(), MODEL, dataclasses.replace(INSTALLATION, runtime_image="modelfleet/runtime:2"))
+    assert one.revision == other.revision
+    assert workload.workload(one, "gateways", INT8) != workload.workload(other, "gateways", INT8)
+
+
 def test_where_a_pool_is_makes_no_other_revision_and_no_other_workload() -> None:
     moved = [{**POOL, "nodeSelector": {"pool": "x"}, "tolerations": [{"operator": "Exists"}]}, {**POOL, "name": "new"}]
     one, other = release(), release(pools=moved)

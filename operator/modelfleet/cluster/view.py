@@ -131,7 +131,7 @@ class View:
         held = self._objects[kind].get(place)
         if held is not None:
             self._unindex(kind, place, held)
-        trimmed = self._objects[kind][place] = trim(obj)
+        trimmed = self._objects[kind][place] = trim(obj, held)
         for term in _indexed(obj):
             self._index[kind, term].add(place)
         if kind == "Node":
@@ -181,22 +181,26 @@ class View:
                 del self._index[kind, term]
 
 
-def trim(obj: RawObject) -> RawObject:
+def trim(obj: RawObject, before: RawObject | None = None) -> RawObject:
     """A copy without what no decision reads: managedFields of everything; of nodes and pods most of spec and status.
 
     A Node of a real fleet is 10–30 KB, images and addresses mostly; trimmed it is 2 KB. Field names and short texts are
     one object throughout the view, where each decoded event has its own: that takes half the memory of what is kept.
+    So is what the object ``before``, trimmed already, says just the same, its spec mostly.
     """
-    kept: RawObject = _sharing(_kept(obj))
+    kept: RawObject = _sharing(_kept(obj), before)
     return kept
 
 
-def _sharing(value: Any) -> Any:
+def _sharing(value: Any, before: Any) -> Any:
     kind = type(value)
     if kind is dict:
-        return {_shared(key): _sharing(inner) for key, inner in value.items()}
+        if value == before:
+            return before
+        former = before if type(before) is dict else {}
+        return {_shared(key): _sharing(inner, former.get(key)) for key, inner in value.items()}
     if kind is list:
-        return [_sharing(inner) for inner in value]
+        return before if value == before else [_sharing(inner, None) for inner in value]
     return _shared(value) if kind is str and len(value) <= _SHARED_LENGTH else value
 
 

@@ -24,6 +24,8 @@ INSTALL_LENGTH: Final = 6
 _EXACT: Final = 2**53
 """Integers below this in size are exact in JSON (RFC 8785, section 3.2.2.3)."""
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
 
 def text_hash(text: str, length: int) -> str:
     """The first ``length`` hex digits of the SHA-256 of a text."""
@@ -42,21 +44,25 @@ def canonical(value: Any) -> bytes:
     many times faster: a plan hashes each workload anew.
     """
     if _is_plain(value):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        text = _encode(value)
+        if text.isascii():
+            return text.encode()
     return rfc8785.dumps(value)
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether all keys are texts and all numbers small integers."""
     kind = type(value)
-    if kind is str:
-        return bool(value.isascii())
     if kind is dict:
-        return all(type(key) is str and key.isascii() and _is_plain(inner) for key, inner in value.items())
-    if kind in (list, tuple):
-        return all(map(_is_plain, value))
+        for key, inner in value.items():
+            if type(key) is not str or not (type(inner) is str or _is_plain(inner)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(inner) is str or _is_plain(inner) for inner in value)
     if kind is int:
         return bool(-_EXACT < value < _EXACT)
-    return value is None or kind is bool
+    return kind is str or kind is bool or value is None
 
 
 def joined(*parts: str, limit: int = NAME_LENGTH) -> str:

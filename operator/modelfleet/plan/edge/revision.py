@@ -95,6 +95,10 @@ class Release(Stored):
     pools: dict[str, PoolChoice] = {}
     """By pool name; pools that ask for nothing of their own are not here."""
 
+    def __hash__(self) -> int:
+        """Of what tells nearly all releases apart; its mappings have no hash."""
+        return hash((self.revision, self.snapshot_hash))
+
     def choice(self, pool: str) -> PoolChoice:
         """What this pool asked for."""
         return self.pools.get(pool, _NO_CHOICE)

@@ -9,6 +9,7 @@ format 1: golden tests pin both the hash and the template, and a change to eithe
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from modelfleet.api import names, wire
@@ -54,8 +55,9 @@ class Workload:
         return naming.joined(deployment, self.hash)
 
 
+@lru_cache(maxsize=2_000)
 def workload(release: Release, pool: str, artifact: ReleaseArtifact, placement: str = EVERY_NODE) -> Workload:
-    """The workload of this artifact in this pool.
+    """The workload of this artifact in this pool; asked for several times by each plan.
 
     Replicas are told apart by revision, so that requests can be routed to one revision and not the other. A gateway
     whose pool stays as it is goes on undisturbed under the next revision.
