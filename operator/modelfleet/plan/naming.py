@@ -41,7 +41,7 @@ def canonical(value: Any) -> bytes:
     """The canonical JSON (RFC 8785) of a value.
 
     For ASCII texts and small integers, nearly all there is, the standard library's encoder writes the same and is
-    many times faster: a plan hashes each workload anew.
+    many times faster: plans hash what they state, all of it, each time.
     """
     if _is_plain(value):
         text = _encode(value)
