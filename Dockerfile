@@ -66,6 +66,8 @@ LABEL org.opencontainers.image.title="modelfleet operator" \
       org.opencontainers.image.description="Takes machine-learning models from a Git commit to every gateway of a fleet" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY operator/modelfleet /opt/modelfleet/modelfleet
+# Its root is read-only: what is not compiled here is compiled at every start.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/modelfleet
 USER 65532:65532
 ENTRYPOINT ["python", "-P", "-m", "modelfleet"]
 

@@ -34,9 +34,9 @@ def load_images(cluster: Cluster, targets: Iterable[str], report: Report) -> dic
 
 
 def values(names: dict[str, str], settings: Sequence[str] = ()) -> list[str]:
-    """Helm's ``--set`` words for the images and for further ``settings`` (``name=value``)."""
+    """Helm's ``--set`` words for the images, by target, and for further ``settings`` (``name=value``)."""
     words = []
-    for target in TARGETS:
+    for target in (each for each in TARGETS if each in names):
         repository, _, tag = names[target].rpartition(":")
         words += ["--set", f"{target}.image.repository={repository}", "--set-string", f"{target}.image.tag={tag}"]
     for setting in settings:

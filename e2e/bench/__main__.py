@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from e2e import install
-from e2e.bench import meter, operator_process, plans, requests, simulation, trainings, workshop
+from e2e.bench import meter, operator_pod, plans, requests, simulation, trainings, workshop
 from e2e.bench.fleet import POOLS, Bench, Order
 from e2e.bench.jobsets import JobSets
 from e2e.bench.meter import Spent
@@ -45,14 +45,14 @@ def prepared(name: str, progress: Progress) -> Bench:
     cluster = clusters.up(name, 0, "local", progress.say)
     simulation.slim(cluster)
     cluster.gateways.start(cluster.kubeconfig, progress.say)
-    bench = Bench(cluster, operator_process.prepare(cluster, install.helm(cluster, progress.say)), progress)
+    bench = Bench(cluster, operator_pod.prepare(cluster, progress), progress)
     bench.register()
     return bench
 
 
 def grow_fleet(name: str, sizes: Sequence[int], progress: Progress) -> None:
     """One EdgeDeployment over ever more gateways: those that join, an update in either order, and nothing."""
-    with progress.phase("A cluster, the chart installed, the operator a process"):
+    with progress.phase("A cluster, the chart installed, the operator in a pod"):
         bench = prepared(name, progress)
         bench.operator.warm_up()
     orders: dict[Order, list[Spent]] = {"PrefetchFirst": [], "StopFirst": []}
@@ -84,7 +84,7 @@ def plan_alone(sizes: Sequence[int], progress: Progress) -> None:
 
 def many_deployments(name: str, count: int, progress: Progress) -> None:
     """As many EdgeDeployments as gateways, and then as many Rollouts of a peer."""
-    with progress.phase(f"A cluster with {count} gateways, the chart installed, the operator a process"):
+    with progress.phase(f"A cluster with {count} gateways, the chart installed, the operator in a pod"):
         bench = prepared(name, progress)
         bench.scale(count)
         bench.operator.warm_up()
@@ -106,9 +106,9 @@ def many_deployments(name: str, count: int, progress: Progress) -> None:
 def many_trainings(name: str, count: int, progress: Progress) -> None:
     """As many TrainingJobs as asked for, and then as many JobSets."""
     pods = workshop.PODS
-    with progress.phase("A cluster with simulated nodes, the chart installed, the operator a process"):
+    with progress.phase("A cluster with simulated nodes, the chart installed, the operator in a pod"):
         cluster = workshop.up(name, count, progress)
-        operator = operator_process.prepare(cluster, install.helm(cluster, progress.say))
+        operator = operator_pod.prepare(cluster, progress)
         ours = trainings.Trainings(cluster, operator, progress)
         operator.warm_up()
     with progress.phase(f"{count} TrainingJobs of {pods} pods"):

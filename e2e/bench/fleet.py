@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from e2e.bench.meter import Controller, Meter, Spent
+from e2e.bench.controller import Controller
+from e2e.bench.meter import Meter, Spent
 from e2e.cluster import gateways
 from e2e.cluster.cluster import Cluster
 from e2e.kubectl import Kubectl, is_true
@@ -87,7 +88,7 @@ def edge_deployment(name: str, version: str, pools: Iterable[RawObject], order: 
 
 
 class Bench:
-    """One cluster, and the operator on it as a process."""
+    """One cluster, and the operator on it."""
 
     def __init__(self, cluster: Cluster, operator: Controller, progress: Progress) -> None:
         self.cluster = cluster

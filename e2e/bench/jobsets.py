@@ -13,8 +13,8 @@ import yaml
 
 from e2e.bench import workshop
 from e2e.bench.fleet import PATIENCE_SECONDS, QUIET_SECONDS
-from e2e.bench.meter import Controller, Meter, Spent
-from e2e.bench.operator_process import kubeconfig
+from e2e.bench.host_process import HostProcess, kubeconfig
+from e2e.bench.meter import Meter, Spent
 from e2e.cluster import certificates, crds, programs, state
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.network import Network
@@ -99,10 +99,10 @@ class JobSets:
         kubectl("apply", f"--filename={components / 'rbac' / 'role.yaml'}")
         kubectl("create", "clusterrolebinding", NAME, f"--clusterrole={ROLE}", f"--serviceaccount={NAME}:{NAME}")
         self.progress = progress
-        self.controller = Controller(
+        self.controller = HostProcess(
             cluster,
-            PART,
             f"system:serviceaccount:{NAME}:{NAME}",
+            PART,
             [programs.find(PART, progress.say), f"--config={self._configured(cluster)}", "--zap-log-level=error"],
             {"KUBECONFIG": str(kubeconfig(cluster, NAME, NAME))},
         )

@@ -1,69 +1,18 @@
 """What something costs a controller: requests by the API server's audit log, CPU time and memory by the kernel."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from rich.table import Table
 
 from e2e.audit import AuditLog, Request, tally, writes
-from e2e.cluster.cluster import Cluster
-from e2e.cluster.processes import Processes
+from e2e.bench.controller import SETTLING_SECONDS, Controller
 from e2e.progress import Progress
 
-SETTLING_SECONDS = 15
 _WORTH_A_ROW = 0.005
-
-
-@dataclass(frozen=True)
-class Controller:
-    """A controller that runs as a host process of a cluster, under a service account."""
-
-    cluster: Cluster
-    part: str
-    """Name of the process."""
-    user: str
-    """Who it is to the API server."""
-    words: Sequence[str | Path]
-    """Its command line."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def start(self) -> None:
-        """Start it."""
-        Processes(self.cluster.folder).start(self.part, self.words, self.environment)
-
-    def warm_up(self) -> None:
-        """Start it and let it read what there is, so that this counts as nothing else's cost."""
-        self.start()
-        time.sleep(SETTLING_SECONDS)
-        self.expect()
-
-    def stop(self) -> None:
-        """End it, politely."""
-        Processes(self.cluster.folder).stop(self.part)
-
-    def expect(self) -> None:
-        """Raise ``ClusterError`` with the end of its log when it has ended."""
-        Processes(self.cluster.folder).expect(self.part)
-
-    def cpu_seconds(self) -> float:
-        """User and system time since it started; raises ``ClusterError`` when it has ended."""
-        stat = Path(f"/proc/{self._pid()}/stat").read_text()
-        fields = stat[stat.rindex(")") + 2 :].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def peak_bytes(self) -> int:
-        """Its largest resident memory so far."""
-        lines = Path(f"/proc/{self._pid()}/status").read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
-
-    def _pid(self) -> int:
-        return Processes(self.cluster.folder).pid(self.part)
 
 
 @dataclass(frozen=True)

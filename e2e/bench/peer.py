@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from e2e.bench.fleet import PATIENCE_SECONDS, TOLERATION
-from e2e.bench.meter import Controller, Meter, Spent
-from e2e.bench.operator_process import kubeconfig
+from e2e.bench.host_process import HostProcess, kubeconfig
+from e2e.bench.meter import Meter, Spent
 from e2e.cluster import crds, programs
 from e2e.cluster.cluster import Cluster
 from e2e.progress import Progress
@@ -56,10 +56,10 @@ class Peer:
         kubectl("apply", f"--filename={module / 'manifests' / 'role' / 'argo-rollouts-clusterrole.yaml'}")
         kubectl("create", "clusterrolebinding", NAME, f"--clusterrole={NAME}", f"--serviceaccount={NAME}:{NAME}")
         self.progress = progress
-        self.controller = Controller(
+        self.controller = HostProcess(
             cluster,
-            PART,
             f"system:serviceaccount:{NAME}:{NAME}",
+            PART,
             self._words(cluster, programs.find(PART, progress.say)),
         )
         self.meter = Meter(self.controller, lambda: 0, progress)

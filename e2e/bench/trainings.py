@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 from e2e.bench import workshop
+from e2e.bench.controller import Controller
 from e2e.bench.fleet import PATIENCE_SECONDS, QUIET_SECONDS
-from e2e.bench.meter import Controller, Meter, Spent
+from e2e.bench.meter import Meter, Spent
 from e2e.cluster.cluster import Cluster
 from e2e.kubectl import is_true
 from e2e.progress import Progress

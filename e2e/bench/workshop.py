@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.bench import simulation
-from e2e.bench.meter import Controller
+from e2e.bench.controller import Controller
 from e2e.cluster import choice as clusters
 from e2e.cluster import gateways
 from e2e.cluster.cluster import Cluster
