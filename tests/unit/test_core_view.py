@@ -119,11 +119,11 @@ def test_listeners_hear_of_changes_only() -> None:
     assert seen == [(None, "1"), ("1", "2"), ("2", None)]
 
 
-def test_what_objects_have_alike_is_held_once() -> None:
+def test_texts_that_objects_have_alike_are_held_once() -> None:
     """Each event is decoded by itself, and brings texts of its own."""
-    text = json.dumps(job(app="scan", note="x" * 65))
-    one, other = (trim(json.loads(text)) for _ in range(2))
-    assert one == other == json.loads(text)
+    texts = [json.dumps(job(name=name, app="scan", of=name, note="x" * 65)) for name in ("a", "b")]
+    one, other = (trim(json.loads(text)) for text in texts)
+    assert [one, other] == [json.loads(text) for text in texts]
     keys = [list(each["metadata"]["labels"]) for each in (one, other)]
     assert all(mine is its for mine, its in zip(*keys, strict=True))
     assert one["metadata"]["labels"]["app"] is other["metadata"]["labels"]["app"]
@@ -143,6 +143,33 @@ def test_what_a_later_state_says_just_the_same_is_held_once() -> None:
     assert after == later
     assert after["spec"] is before["spec"]
     assert before == raw, "whoever has the former state still has it"
+
+
+def test_parts_that_objects_have_alike_are_held_once() -> None:
+    def daemon_set(name: str) -> dict[str, Any]:
+        container = {"name": "serve", "ports": [{"containerPort": 8080}], "resources": {"limits": {"cpu": "1"}}}
+        spec = {"selector": {"matchLabels": {"name": name}}, "template": {"spec": {"containers": [container]}}}
+        return {"kind": "DaemonSet", "metadata": {"name": name}, "spec": spec}
+
+    one, other = (trim(daemon_set(name)) for name in ("a", "b"))
+    assert one["spec"]["template"] is other["spec"]["template"]
+    assert one == daemon_set("a")
+    assert other == daemon_set("b")
+
+
+PARTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 1.5]) | st.sampled_from(["", "a", "1"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "1"]), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(st.lists(PARTS, max_size=5), st.sampled_from([1, 4, 4_096]))
+def test_whatever_is_held_once_says_what_it_said(specs: list[Any], remembered: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modelfleet.cluster.view._ALIKE_KEPT", remembered)
+        held = [trim({"kind": "Job", "metadata": {}, "spec": spec}) for spec in specs]
+    assert [json.dumps(each["spec"]) for each in held] == [json.dumps(spec) for spec in specs]
 
 
 def test_nodes_are_trimmed_to_what_decides() -> None:

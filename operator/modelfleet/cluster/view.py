@@ -51,6 +51,12 @@ _SHARED_LENGTH: Final = 64
 _shared = lru_cache(maxsize=20_000)(str)
 """The same text as one object, however often it was decoded; what is rare is forgotten again."""
 
+_ALIKE_KEPT: Final = 4_096
+"""Parts of objects remembered; those that thousands have come again long before so many others do."""
+
+_alike: Final[OrderedDict[tuple[Any, ...], Any]] = OrderedDict()
+"""Parts of objects by what they say, the longest unseen first."""
+
 _Place = tuple[str, str]
 
 Listener = Callable[[RawObject | None, RawObject | None, bool], None]
@@ -185,8 +191,8 @@ def trim(obj: RawObject, before: RawObject | None = None) -> RawObject:
     """A copy without what no decision reads: managedFields of everything; of nodes and pods most of spec and status.
 
     A Node of a real fleet is 10–30 KB, images and addresses mostly; trimmed it is 2 KB. Field names and short texts are
-    one object throughout the view, where each decoded event has its own: that takes half the memory of what is kept.
-    So is what the object ``before``, trimmed already, says just the same, its spec mostly.
+    one object throughout the view, where each decoded event has its own; so is what the object ``before``, trimmed
+    already, says just the same, its spec mostly, and what others say, as the containers of a thousand DaemonSets.
     """
     kept: RawObject = _sharing(_kept(obj), before)
     return kept
@@ -198,10 +204,35 @@ def _sharing(value: Any, before: Any) -> Any:
         if value == before:
             return before
         former = before if type(before) is dict else {}
-        return {_shared(key): _sharing(inner, former.get(key)) for key, inner in value.items()}
+        part = {_shared(key): _sharing(inner, former.get(key)) for key, inner in value.items()}
+        return _one((dict, *part, *map(_token, part.values())), part)
     if kind is list:
-        return before if value == before else [_sharing(inner, None) for inner in value]
+        if value == before:
+            return before
+        items = [_sharing(inner, None) for inner in value]
+        return _one((list, *map(_token, items)), items)
     return _shared(value) if kind is str and len(value) <= _SHARED_LENGTH else value
+
+
+def _one(said: tuple[Any, ...], part: Any) -> Any:
+    """The part that was the first to say this, as far as it is remembered."""
+    held = _alike.get(said)
+    if held is not None:
+        _alike.move_to_end(said)
+        return held
+    _alike[said] = part
+    if len(_alike) > _ALIKE_KEPT:
+        _alike.popitem(last=False)
+    return part
+
+
+def _token(value: Any) -> Any:
+    """What stands for a value: for a part which one it is, as it lives as long as what holds it is remembered."""
+    kind = type(value)
+    if kind is str:
+        return value
+    # To Python 1, 1.0 and true are equal.
+    return id(value) if kind is dict or kind is list else (kind, value)
 
 
 def _kept(obj: RawObject) -> RawObject:
