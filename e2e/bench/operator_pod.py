@@ -56,10 +56,10 @@ class OperatorPod(Controller):
     def expect(self) -> None:
         """Raise ``ClusterError`` with the end of its log when it has ended."""
         for pod in self._pods():
-            for container in pod["status"].get("containerStatuses", ()):
-                if container["restartCount"]:
-                    log = self._kubectl("logs", pod["metadata"]["name"], "--previous", f"--tail={_LOG_LINES}")
-                    raise ClusterError(f"the operator ended; the last lines of its log:\n{log}")
+            if any(each["restartCount"] for each in pod["status"].get("containerStatuses", ())):
+                log = self._kubectl("logs", pod["metadata"]["name"], "--previous", f"--tail={_LOG_LINES}")
+                raise ClusterError(f"the operator ended; the last lines of its log:\n{log}")
+        self.pid()
 
     def pid(self) -> int:
         """Its process; raises ``ClusterError`` when it has ended."""

@@ -6,6 +6,7 @@ kubelets. What a pod of some model version becomes on some node is the test's to
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -94,6 +95,11 @@ def refusing(report: str, exit_code: int = 1) -> Object:
     ended = {"terminated": {"exitCode": exit_code, "message": report, "reason": "Error"}}
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
     return pod_status("False", initContainerStatuses=[{"name": "fetch", "state": waiting, "lastState": ended}])
+
+
+def said(observed: Observed) -> str:
+    """All that is observed, as text."""
+    return json.dumps(vars(observed), default=str)
 
 
 def _matches(labels: Object, expressions: list[Object]) -> bool:
@@ -200,7 +206,9 @@ class World:
     def plan(self) -> Outcome:
         """The next step; the same whatever the status tells to people."""
         observed = self.observed()
+        before = said(observed)
         outcome = edge_deployment.plan(observed, self.installation, self.now)
+        assert said(observed) == before, "objects that say something alike share it"
         silent = {**self.deployment, "status": edge_status.decided(self.deployment.get("status") or {})}
         untold = edge_deployment.plan(replace(observed, deployment=silent), self.installation, self.now)
         assert _deeds(untold) == _deeds(outcome)

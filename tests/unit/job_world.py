@@ -227,7 +227,11 @@ class World:
         )
 
     def plan(self) -> Outcome:
-        return self._plan_training() if self.obj["kind"] == "TrainingJob" else self._plan_version()
+        """The next step, which leaves what is observed as it is."""
+        before = json.dumps(list(self.objects.values()))
+        outcome = self._plan_training() if self.obj["kind"] == "TrainingJob" else self._plan_version()
+        assert json.dumps(list(self.objects.values())) == before
+        return outcome
 
     def _plan_training(self) -> Outcome:
         jobs, pods = self.all("Job"), self.pods()
