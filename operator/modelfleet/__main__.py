@@ -7,7 +7,10 @@ import signal
 import sys
 from typing import Final
 
-from modelfleet import application, logs, settings
+import modelfleet.lean_imports  # noqa: F401  before whatever imports Kubernetes' package
+
+# isort: split
+from modelfleet import application, event_loop, logs, settings
 from modelfleet.reconcile import edge_deployment, model_version, training_job
 from modelfleet.reconcile.context import Reconcile
 
@@ -47,7 +50,7 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:
-        asyncio.run(operate(chosen))
+        event_loop.run(operate(chosen))
     except Exception:
         logging.getLogger("modelfleet").exception("The operator cannot go on")
         return 1

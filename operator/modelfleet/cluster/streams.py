@@ -67,7 +67,10 @@ class Streams:
                             logger.info("The watch stream of %s brings news again", kind)
                         patience, told, problem = iter(Patience()), "", ""
             except TimeoutError:
-                problem = "no news for too long"
+                # No fault by itself: etcd may tell the API server so rarely how far it is that there is nothing to say
+                # of a kind of which nothing changes. Whether it is one, the audit finds.
+                problem = told
+                logger.debug("The watch stream of %s is silent; taken up anew", kind)
             except ApiError as error:
                 problem = str(error)
                 if error.code == GONE:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import kopf
 
+from modelfleet import event_loop
 from modelfleet.cluster.connection import load_configuration
 from modelfleet.cluster.kinds import KINDS, OWN_KINDS, SELECTED_KINDS, label_selector
 from modelfleet.cluster.streams import Patience, Sink, hand_over
@@ -51,12 +52,14 @@ class WatchThread:
 
     def _run(self) -> None:
         try:
-            kopf.run(
-                registry=self._registry(),
-                settings=_settings(self._kinds),
-                clusterwide=True,
-                standalone=True,
-                stop_flag=self._stop,
+            event_loop.run(
+                kopf.operator(
+                    registry=self._registry(),
+                    settings=_settings(self._kinds),
+                    clusterwide=True,
+                    standalone=True,
+                    stop_flag=self._stop,
+                )
             )
         except BaseException as error:
             self._call(_fail, self.ended, error)
