@@ -139,6 +139,8 @@ def _buildah_build(target: str, archive: Path, report: Report) -> None:
 
 def _forget_former(target: str) -> None:
     """Remove a target's former images and the layers that no image has any more: each is a few hundred MiB."""
+    # What builds left that were killed: buildah removes no image that a container was made of.
+    run(*_buildah("rm", "--all"))
     name = image_name(target)
     names = run(*_buildah("images", "--format", "{{.Name}}:{{.Tag}}", "--filter", f"reference={name.split(':')[0]}"))
     former = [each for each in names.split() if each != name]

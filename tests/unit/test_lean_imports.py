@@ -19,6 +19,7 @@ def test_the_program_starts_without_what_it_does_not_use() -> None:
 
 
 def test_without_it_they_are_loaded() -> None:
+    """Else ``lean_imports.py`` has had its day."""
     code = f"import sys, kubernetes.aio; print([each for each in {UNWANTED} if each in sys.modules])"
     assert _run(code) == f"{list(UNWANTED)}\n"
 
