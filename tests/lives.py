@@ -136,7 +136,8 @@ class Memory:
         served = set()
         for kind in (*VIEWED_KINDS, *ROUTING_KINDS):
             try:
-                there = [each async for each in cluster.list_watched(kind)]
+                there: list[RawObject] = []
+                await cluster.list_watched(kind, there.append)
             except ApiError as error:
                 if error.code != 404:
                     raise

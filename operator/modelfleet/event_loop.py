@@ -6,9 +6,10 @@ together, as network cards do (``coalesce`` in ethtool(8)). After a moment's sil
 """
 
 import asyncio
+import contextlib
 import selectors
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 GATHER_SECONDS: Final = 0.03
@@ -20,8 +21,33 @@ _Ready = list[tuple[selectors.SelectorKey, int]]
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """As :func:`asyncio.run`; in the main thread or in another."""
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(GatheringSelector())) as runner:
+    with asyncio.Runner(loop_factory=GatheringLoop) as runner:
         return runner.run(main)
+
+
+@contextlib.contextmanager
+def without_gathering() -> Iterator[None]:
+    """While something long is read: it comes in pieces of what the transport takes in at once, each enough to wake for.
+
+    On any other loop this changes nothing.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, GatheringLoop):
+        yield
+        return
+    loop.selector.hurried += 1
+    try:
+        yield
+    finally:
+        loop.selector.hurried -= 1
+
+
+class GatheringLoop(asyncio.SelectorEventLoop):
+    """Asyncio's own loop on a selector that gathers."""
+
+    def __init__(self) -> None:
+        self.selector = GatheringSelector()
+        super().__init__(self.selector)
 
 
 class GatheringSelector(selectors.DefaultSelector):
@@ -35,11 +61,13 @@ class GatheringSelector(selectors.DefaultSelector):
         self._sleep = sleep
         self._next = clock()
         """When it may wake again."""
+        self.hurried = 0
+        """How many do not want anything to be gathered."""
 
     def select(self, timeout: float | None = None) -> _Ready:
         """As its parent; who does not want to wait (``timeout`` of 0: there is work to do) does not."""
         ready = super().select(timeout)
-        if not ready or timeout == 0:
+        if not ready or timeout == 0 or self.hurried:
             return ready
         early = self._next - self._clock()
         if early > 0:

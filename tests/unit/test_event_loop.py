@@ -98,9 +98,33 @@ def test_a_timer_is_no_wake_up(selector: GatheringSelector, time: Time, wires: W
     assert time.slept == []
 
 
+def test_nobody_waits_while_something_long_is_read(selector: GatheringSelector, time: Time, wires: Wires) -> None:
+    selector.hurried += 1
+    for _ in range(2):
+        wires[0][1].send(b"x")
+        assert _ready(selector) == {wires[0][0]}
+    assert time.slept == []
+
+
+def test_who_reads_something_long_says_so() -> None:
+    async def read() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, event_loop.GatheringLoop)
+        seen = [loop.selector.hurried]
+        with event_loop.without_gathering(), event_loop.without_gathering():
+            seen.append(loop.selector.hurried)
+        return [*seen, loop.selector.hurried]
+
+    assert event_loop.run(read()) == [0, 2, 0]
+
+
+async def test_on_another_loop_that_changes_nothing() -> None:
+    with event_loop.without_gathering():
+        await asyncio.sleep(0)
+
+
 def test_a_loop_runs_on_it() -> None:
-    async def answer() -> tuple[str, bytes]:
-        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    async def answer() -> bytes:
         served = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,6 +142,6 @@ def test_a_loop_runs_on_it() -> None:
         writer.close()
         await served.wait()
         server.close()
-        return type(selector).__name__, said
+        return said
 
-    assert event_loop.run(answer()) == ("GatheringSelector", b"SO IT IS\n" * 5)
+    assert event_loop.run(answer()) == b"SO IT IS\n" * 5

@@ -1,13 +1,12 @@
 """The audit of the view in a mass event: a stream that is late is not dead, and one that is dead costs few requests."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from modelfleet.cluster import sync
-from modelfleet.cluster.client import Page
+from modelfleet.cluster.client import Take
 from modelfleet.cluster.sync import DEAD_AFTER, READ_SINGLY, Synchronizer
 from modelfleet.cluster.view import View
 
@@ -37,9 +36,11 @@ class Server:
     async def list_metadata(self, _kind: str) -> tuple[list[Object], str]:
         return [each["metadata"] for each in self.jobs()], str(self.version)
 
-    async def pages(self, _kind: str) -> AsyncIterator[Page]:
+    async def list_watched(self, _kind: str, take: Take) -> str:
         self.asked["list"] += 1
-        yield Page(self.jobs(), str(self.version))
+        for each in self.jobs():
+            take(each)
+        return str(self.version)
 
     async def read(self, _kind: str, _namespace: str, name: str) -> None:
         self.asked["read"] += 1

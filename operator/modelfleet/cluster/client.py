@@ -4,18 +4,17 @@ Every write passes one gate: it is refused unless the Lease is held, and cut off
 taken it. Every answer is folded into the view, so that the next plan sees our own writes before the watch echoes them.
 """
 
-import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, Unpack
 
 from modelfleet.api import names
-from modelfleet.cluster import metadata_list
-from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Connection
+from modelfleet.cluster.connection import APPLY_PATCH, MERGE_PATCH, METADATA_LIST, REQUEST_TIMEOUT, Asked, Connection
 from modelfleet.cluster.errors import ApiError, NotLeaderError
 from modelfleet.cluster.kinds import KINDS, ROUTING_KINDS, SELECTED_KINDS, VIEWED_KINDS, label_selector
+from modelfleet.cluster.long_list import LongList
 from modelfleet.cluster.recent_warnings import RecentWarnings
 from modelfleet.cluster.view import RawObjects, View
 from modelfleet.plan.outcome import NodeLabels, ObjectRef, RawObject
@@ -33,19 +32,18 @@ _NO_OBJECTS_VERSION: Final = "1"
 _NOT_TAKEN_KEPT: Final = 10_000
 
 
+COMPARED: Final = ("namespace", "name", "uid", "resourceVersion")
+"""Of an object's metadata: what tells its states apart."""
+
+Take = Callable[[RawObject], object]
+"""Takes in one object of a list; what it returns is nobody's."""
+
+
 class Fence(Protocol):
     """Says whether writes are allowed; the Lease in production."""
 
     def remaining(self) -> float:
         """Seconds for which nobody else can hold the Lease; 0 or less: do not write."""
-
-
-class Page(NamedTuple):
-    """A part of a list."""
-
-    objects: RawObjects
-    version: str
-    """The resourceVersion that the whole list is true for."""
 
 
 class Cluster:
@@ -73,31 +71,30 @@ class Cluster:
         self, kind: str, namespace: str | None = None, selector: str = "", field_selector: str = ""
     ) -> RawObjects:
         """All objects of a kind that the selectors match, fresh; over all namespaces without a namespace."""
-        query = {"labelSelector": selector, "fieldSelector": field_selector}
-        return [obj async for page in self._pages(kind, namespace, query) for obj in page.objects]
+        found: RawObjects = []
+        await self._list(kind, namespace, {"labelSelector": selector, "fieldSelector": field_selector}, found.append)
+        return found
 
-    def pages(self, kind: str) -> AsyncIterator[Page]:
-        """All objects of a kind that belong in the view: children by their managed-by label, else all.
+    async def list_watched(self, kind: str, take: Take) -> str:
+        """Have ``take`` take in each object of a kind that belongs in the view: children by their managed-by label.
 
-        :data:`CHUNK` after :data:`CHUNK`: whoever keeps only a part of each object never holds them all.
+        Whoever keeps only a part of each never holds them all. Returns the resourceVersion from which on to watch.
         """
-        return self._pages(kind, None, {"labelSelector": label_selector(kind)})
+        return await self._list(kind, None, {"labelSelector": label_selector(kind)}, take)
 
-    async def list_watched(self, kind: str) -> AsyncIterator[RawObject]:
-        """As :meth:`pages`, one object after the other."""
-        async for page in self.pages(kind):
-            for obj in page.objects:
-                yield obj
-
-    async def _pages(self, kind: str, namespace: str | None, query: dict[str, str]) -> AsyncIterator[Page]:
+    async def _list(self, kind: str, namespace: str | None, query: dict[str, str], take: Take) -> str:
+        """:data:`CHUNK` after :data:`CHUNK`; returns the resourceVersion of the first."""
         query = {"limit": str(CHUNK), **{key: value for key, value in query.items() if value}}
         heading = {"apiVersion": KINDS[kind].api_version, "kind": kind}
+        version = ""
         while True:
-            answer = await self._connection.request("GET", KINDS[kind].path(namespace), kind=kind, query=query)
-            yield Page([{**heading, **item} for item in answer["items"] or ()], answer["metadata"]["resourceVersion"])
-            if not answer["metadata"].get("continue"):
-                return
-            query["continue"] = answer["metadata"]["continue"]
+            listed = await self._read_list(
+                KINDS[kind].path(namespace), lambda item: take({**heading, **item}), kind=kind, query=query
+            )
+            version = version or listed["metadata"]["resourceVersion"]
+            if not listed["metadata"].get("continue"):
+                return version
+            query["continue"] = listed["metadata"]["continue"]
 
     async def list_metadata(self, kind: str) -> tuple[RawObjects, str]:
         """Name, uid and resourceVersion of what belongs in the view, and the resourceVersion the list is true for.
@@ -105,9 +102,24 @@ class Cluster:
         Served from the API server's watch cache (resourceVersion 0), so it costs etcd nothing.
         """
         query = {"resourceVersion": "0", "labelSelector": label_selector(kind)}
-        data = await self._connection.ask("GET", KINDS[kind].path(), kind=kind, query=query, accept=METADATA_LIST)
-        # In a thread of its own: the Lease must be renewed while ten thousands of objects are decoded.
-        return await asyncio.to_thread(metadata_list.decode, data)
+        found: RawObjects = []
+
+        def take(item: RawObject) -> None:
+            found.append({key: item["metadata"][key] for key in COMPARED if key in item["metadata"]})
+
+        listed = await self._read_list(KINDS[kind].path(), take, kind=kind, query=query, accept=METADATA_LIST)
+        return found, listed["metadata"]["resourceVersion"]
+
+    async def _read_list(self, path: str, take: Take, **details: Unpack[Asked]) -> RawObject:
+        """Have ``take`` take in each item of a list as it comes; returns the list without them."""
+        coming = LongList()
+
+        def feed(piece: bytes) -> None:
+            for item in coming.feed(piece):
+                take(item)
+
+        await self._connection.read_on(path, feed, **details)
+        return coming.end()
 
     async def create(self, obj: RawObject) -> RawObject:
         """Create the object; raises :class:`ApiError` with code 409 when the name is taken."""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio import client, config
 
+from modelfleet import event_loop
 from modelfleet.cluster.errors import ApiError
 
 JSON: Final = "application/json"
@@ -99,6 +100,22 @@ class Connection:
         finally:
             self._observe(method, details["kind"], code)
         return data
+
+    async def read_on(self, path: str, take: Callable[[bytes], None], **details: Unpack[Asked]) -> None:
+        """Have ``take`` take in a long answer to a GET, piece by piece as it comes; raises as :meth:`ask` does."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=REQUEST_TIMEOUT)
+        response: aiohttp.ClientResponse = (await self._send("GET", path, limits, **details)).response
+        code = 0
+        try:
+            with event_loop.without_gathering():
+                async for piece in response.content.iter_any():
+                    take(piece)
+            code = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable("GET", path, error) from error
+        finally:
+            response.close()
+            self._observe("GET", details["kind"], code)
 
     async def stream(self, path: str, **details: Unpack[Asked]) -> aiohttp.ClientResponse:
         """An answer that goes on, to be closed when done; raises as :meth:`ask` does.

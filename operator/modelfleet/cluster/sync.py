@@ -63,12 +63,7 @@ class Synchronizer:
 
     async def list_one(self, kind: str) -> str:
         """List one kind into the view; returns the resourceVersion from which on to watch it."""
-        version = ""
-        async for page in self._cluster.pages(kind):
-            for obj in page.objects:
-                self._view.observe(obj)
-            version = version or page.version
-        return version
+        return await self._cluster.list_watched(kind, self._view.observe)
 
     async def list_again(self, kind: str) -> str:
         """As :meth:`list_one`, of what may be held already: what vanished meanwhile is found by an audit soon."""

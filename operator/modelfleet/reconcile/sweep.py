@@ -24,9 +24,12 @@ async def look(cluster: Cluster, installation: str) -> set[sweep.Stray]:
 
     Nodes are listed first: an owner made after that list can only make a label owned, never the reverse.
     """
-    nodes = [_named(each, "labels") async for each in cluster.list_watched("Node")]
-    daemon_sets = [_placing(each) async for each in cluster.list_watched("DaemonSet")]
-    deployments = [_named(each, "uid") async for each in cluster.list_watched("EdgeDeployment")]
+    nodes: list[RawObject] = []
+    daemon_sets: list[RawObject] = []
+    deployments: list[RawObject] = []
+    await cluster.list_watched("Node", lambda each: nodes.append(_named(each, "labels")))
+    await cluster.list_watched("DaemonSet", lambda each: daemon_sets.append(_placing(each)))
+    await cluster.list_watched("EdgeDeployment", lambda each: deployments.append(_named(each, "uid")))
     return sweep.strays(nodes, deployments, daemon_sets, installation)
 
 

@@ -44,16 +44,11 @@ class Following:
         await until(lambda: (type_, name) in self.told, f"{name} to be told as {type_}", seconds)
 
     async def _version(self) -> str:
-        page = await anext(self._hands.cluster.pages("Service"))
-        return page.version
+        return await self._hands.cluster.list_watched("Service", lambda _: None)
 
     async def _list_again(self, kind: str) -> str:
         self.listed += 1
-        async for page in self._hands.cluster.pages(kind):
-            for obj in page.objects:
-                self._sink(None, obj)
-            return page.version
-        raise AssertionError("a list has a page")
+        return await self._hands.cluster.list_watched(kind, lambda each: self._sink(None, each))
 
     def _sink(self, type_: str | None, obj: RawObject) -> None:
         if obj["metadata"]["namespace"] == self._space:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from e2e.kubectl import is_true
 from modelfleet.cluster import client, sync
-from modelfleet.cluster.client import Cluster, Page
+from modelfleet.cluster.client import Cluster, Take
 from modelfleet.cluster.connection import Connection
 from modelfleet.cluster.errors import ApiError
 from tests.faults import LOST, watching
@@ -81,17 +81,22 @@ def test_an_operator_that_begins_with_an_old_list(
     bench.operator.stop()
     bench.kubectl("delete", "job", "nightly-prepare-1")
 
-    original = Cluster.pages
+    original = Cluster.list_watched
 
-    async def old_list(self: Cluster, kind: str) -> AsyncIterator[Page]:
-        async for page in original(self, kind):
-            others = [each for each in page.objects if each["metadata"].get("namespace") != namespace]
-            yield Page([*others, *([new] if kind == "TrainingJob" else [])], new["metadata"]["resourceVersion"])
+    async def old_list(self: Cluster, kind: str, take: Take) -> str:
+        def take_others(each: RawObject) -> None:
+            if each["metadata"].get("namespace") != namespace:
+                take(each)
+
+        await original(self, kind, take_others)
+        if kind == "TrainingJob":
+            take(new)
+        return str(new["metadata"]["resourceVersion"])
 
     def slow(type_: str | None, obj: Any) -> float:
         return 3.0 if obj["metadata"].get("namespace") == namespace else 0.0
 
-    monkeypatch.setattr(Cluster, "pages", old_list)
+    monkeypatch.setattr(Cluster, "list_watched", old_list)
     with watching(slow, monkeypatch):
         bench.operator.start()
         bench.finish("nightly-train-1", report(artifact(), accuracy="0.95"))
