@@ -31,7 +31,6 @@ _NO_OBJECTS_VERSION: Final = "1"
 
 _NOT_TAKEN_KEPT: Final = 10_000
 
-
 COMPARED: Final = ("namespace", "name", "uid", "resourceVersion")
 """Of an object's metadata: what tells its states apart."""
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +133,18 @@ def test_an_operator_that_was_cut_off_and_whose_watches_are_gone(
 
 
 def test_a_list_that_expires_between_its_pages(alone: Bench, workshop: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, expired = Connection.request, set()
+    original, expired = Connection.read_on, set()
 
-    async def request(self: Connection, method: str, path: str, **options: Any) -> Any:
+    async def read_on(self: Connection, path: str, take: Callable[[bytes], None], **options: Any) -> None:
         if "continue" in (options.get("query") or {}) and path not in expired:
             expired.add(path)
-            raise ApiError(410, "Expired", f"{method} {path}: the provided continue parameter is too old")
-        return await original(self, method, path, **options)
+            raise ApiError(410, "Expired", f"GET {path}: the provided continue parameter is too old")
+        await original(self, path, take, **options)
 
     names = ["m-1-0-0", "m-2-0-0"]
     alone.kubectl.apply(*(model_version(version=name[2:].replace("-", ".")) for name in names))
     monkeypatch.setattr(client, "CHUNK", 1)
-    monkeypatch.setattr(Connection, "request", request)
+    monkeypatch.setattr(Connection, "read_on", read_on)
     alone.operator.start()
     for name in names:
         alone.finish(f"verify-{name}-1", found())
