@@ -44,19 +44,19 @@ class Faults:
 
     async def request(self, original: Any, connection: Connection, method: str, path: str, **options: Any) -> Any:
         """The operator's request, with what befalls it."""
-        self._check(connection, method, path)
+        self.check(connection, method, path)
         kind = self._befalls(method, path, options)
         if kind in ("409", "422", "429", "500"):
             raise ApiError(int(kind), "Injected", f"{method} {path}: injected", 1.0 if kind == "429" else None)
         if kind == "crash before":
             self._crash(connection)
-        self._check(connection, method, path)
+        self.check(connection, method, path)
         answer = await original(connection, method, path, **options)
         if kind == "crash after":
             self._crash(connection)
         if kind == "lost answer":
             raise ApiError(0, "Unreachable", f"{method} {path}: no answer in time")
-        self._check(connection, method, path)
+        self.check(connection, method, path)
         return answer
 
     def _befalls(self, method: str, path: str, options: dict[str, Any]) -> str:
@@ -71,7 +71,8 @@ class Faults:
         self.dead.add(id(connection))
         self.crashed.set()
 
-    def _check(self, connection: Connection, method: str, path: str) -> None:
+    def check(self, connection: Connection, method: str, path: str) -> None:
+        """Raise where the operator of this connection is dead."""
         if id(connection) in self.dead:
             raise ApiError(0, "Unreachable", f"{method} {path}: this operator was killed")
 
@@ -79,13 +80,18 @@ class Faults:
 @contextmanager
 def injected(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """All operators of this process meet these faults."""
-    original = Connection.request
+    original, read_on_originally = Connection.request, Connection.read_on
 
     async def request(self: Connection, method: str, path: str, **options: Any) -> Any:
         return await faults.request(original, self, method, path, **options)
 
+    async def read_on(self: Connection, path: str, take: Callable[[bytes], None], **options: Any) -> None:
+        faults.check(self, "GET", path)
+        await read_on_originally(self, path, take, **options)
+
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "request", request)
+        patch.setattr(Connection, "read_on", read_on)
         yield faults
 
 
